@@ -1,0 +1,4 @@
+//! spanwire turns the traffic of a Linux host into distributed traces.
+
+pub mod config;
+pub mod span;

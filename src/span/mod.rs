@@ -1,0 +1,11 @@
+//! The span model: what a finished request is, before any exporter looks at it.
+//!
+//! Plain data. Nothing here reads a clock, a file or a socket.
+
+mod attributes;
+mod model;
+
+pub use attributes::{Value, attributes};
+pub use model::{
+    Endpoint, ErrorType, HttpExchange, Link, Operation, Resource, Span, SpanId, SpanKind, TraceId,
+};
