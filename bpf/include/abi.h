@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __ABI_H
+#define __ABI_H
+
+/*
+ * Everything that crosses to user space. Only fixed-width integers and arrays of them, no
+ * implicit padding: the build fails on a hole, src/bpf/abi.rs asserts the sizes again.
+ */
+
+enum abi_limits {
+	HEAD_MAX = 16384, /* a longer request or response head is not followed */
+	HEAD_CAPTURE = 4096, /* bytes of a request head that reach user space */
+	UNIX_PATH_MAX = 108,
+	PIPELINE_MAX = 32, /* open requests of one HTTP/1 connection */
+};
+
+enum ev_kind {
+	EV_REQUEST = 1, /* rb_data: the head of a sampled request is complete */
+	EV_END = 2, /* rb_data: the request announced before is over */
+	EV_CONNECT = 3, /* rb_data: a connect failed */
+	EV_EXEC = 4, /* rb_ctl */
+	EV_FORK = 5, /* rb_ctl: a new process, not a thread */
+	EV_EXIT = 6, /* rb_ctl: the last thread is gone */
+	EV_LISTEN = 7, /* rb_ctl */
+};
+
+enum role {
+	ROLE_UNKNOWN = 0,
+	ROLE_SERVER = 1,
+	ROLE_CLIENT = 2,
+};
+
+/* How a parent is known; the order is no ranking. */
+enum link {
+	LINK_ROOT = 0,
+	LINK_HEADER = 1, /* incoming traceparent */
+	LINK_JOINED = 2, /* the client's end of the connection is on this host */
+	LINK_THREAD = 3, /* the thread serves this request alone */
+	LINK_INHERITED = 4, /* the task was started by the one that serves the request */
+	LINK_EXCLUSIVE = 5, /* the only open request of the process */
+	LINK_FORWARDED = 6, /* the program passed the incoming traceparent on unchanged */
+	LINK_PROGRAM = 7, /* the program wrote a traceparent of its own */
+};
+
+enum end_reason {
+	END_COMPLETE = 0,
+	END_CLOSED = 1, /* the connection went away first */
+	END_UPGRADED = 2, /* 101, or 2xx to CONNECT: other bytes follow */
+	END_DISCARD = 3, /* not HTTP after all, or the stream was lost: make no span */
+};
+
+enum ev_exec_flag {
+	EXEC_SERVING = 1, /* a request that the task inherited is open */
+};
+
+/* Indices of `stats`; the names are exported as they are, in lower case. */
+enum counter {
+	STAT_RING_FULL_REQUEST,
+	STAT_RING_FULL_END,
+	STAT_RING_FULL_CONNECT,
+	STAT_RING_FULL_CTL,
+	STAT_REQUESTS_FULL, /* the table of open requests */
+	STAT_HEADS_FULL, /* the table of split heads */
+	STAT_SCRATCH_BUSY,
+	STAT_SOCKET_STATE, /* no memory for a socket's state */
+	STAT_TASK_STATE,
+	STAT_HEAD_TOO_LONG,
+	STAT_BAD_FRAMING,
+	STAT_PIPELINE_TOO_DEEP,
+	STAT_LOST_SYNC, /* bytes went by unseen where they mattered */
+	STAT_UNREADABLE, /* user memory was not present */
+	STAT_NOT_HTTP,
+	STAT_UNEXPECTED_RESPONSE,
+	STAT_UNSAMPLED,
+	STAT_REFUSED_AMBIGUOUS, /* parent: several open requests, none on this thread */
+	STAT_REFUSED_BACKGROUND, /* parent: the destination is also called without a request */
+	STAT_REFUSED_ANSWERED, /* parent: the request of this thread is over */
+	STAT_REFUSED_EARLY, /* parent: the process is not known for long enough */
+	STAT_REFUSED_POOL, /* parent: started in a request, but seen to outlive requests */
+	STAT_REFUSED_TRACEPARENT, /* incoming header invalid or repeated */
+	STAT_JOINS,
+	STAT_SPECULATION_UNDONE,
+	STAT_MAX,
+};
+
+struct ev_hdr {
+	__u64 ts; /* CLOCK_MONOTONIC */
+	__u32 kind;
+	__u32 tgid;
+};
+
+/* Followed by `captured` bytes of head, then `unix_len` bytes of the server's socket path. */
+struct ev_request {
+	struct ev_hdr hdr; /* ts: first byte of the head */
+	__u64 conn; /* socket cookie */
+	__u32 stream; /* number of the request on the connection */
+	__u32 tid;
+	__u8 trace_id[16];
+	__u8 span_id[8];
+	__u8 parent_id[8]; /* all zero: none */
+	__u8 laddr[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__u8 raddr[16];
+	__u16 lport;
+	__u16 rport;
+	__u8 role;
+	__u8 link;
+	__u8 trace_flags;
+	__u8 is_unix;
+	__u32 head_len;
+	__u32 captured;
+	__u32 unix_len;
+	__u32 netns;
+};
+
+struct ev_end {
+	struct ev_hdr hdr; /* ts: last byte of the response, or the close */
+	__u64 conn;
+	__u32 stream;
+	__u16 status; /* 0: no response */
+	__u16 error; /* errno of the socket when it broke */
+	__u64 request_body;
+	__u64 response_body;
+	__u8 reason;
+	__u8 role;
+	__u8 pad[6];
+};
+
+struct ev_connect {
+	struct ev_hdr hdr; /* ts: the failure */
+	__u64 start;
+	__u8 trace_id[16];
+	__u8 span_id[8];
+	__u8 parent_id[8];
+	__u8 laddr[16];
+	__u8 raddr[16];
+	__u16 lport;
+	__u16 rport;
+	__u16 error;
+	__u8 link;
+	__u8 trace_flags;
+};
+
+struct ev_proc {
+	struct ev_hdr hdr;
+	__u32 other; /* EV_FORK: the child; EV_LISTEN: the port */
+	__u32 flags; /* EV_EXEC: enum ev_exec_flag; EV_LISTEN: netns inode */
+};
+
+/* Key of `listeners`: a port that is, or was, listened on. */
+struct listen_port {
+	__u32 netns;
+	__u32 port;
+};
+
+enum proc_flag {
+	PROC_THREADS = 1, /* a thread can hold a request: neither goroutines nor the like */
+};
+
+/* Value of `proc_conf`; written by user space alone. */
+struct proc_conf {
+	__u32 flags;
+	__u32 pad;
+};
+
+_Static_assert(sizeof(struct ev_hdr) == 16, "abi");
+_Static_assert(sizeof(struct ev_request) == 120, "abi");
+_Static_assert(sizeof(struct ev_end) == 56, "abi");
+_Static_assert(sizeof(struct ev_connect) == 96, "abi");
+_Static_assert(sizeof(struct ev_proc) == 24, "abi");
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __COMMON_H
+#define __COMMON_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_endian.h>
+
+#include "config.h"
+#include "maps.h"
+
+#ifndef AF_UNIX
+#define AF_UNIX	 1
+#define AF_INET	 2
+#define AF_INET6 10
+#endif
+
+#define PF_KTHREAD_ 0x00200000
+
+static __always_inline bool tgid_selected(__u32 tgid)
+{
+	__u32 word = tgid / 64;
+	__u64 *bits = bpf_map_lookup_elem(&selected, &word);
+
+	return bits && (*bits >> (tgid % 64) & 1);
+}
+
+static __always_inline void tgid_select(__u32 tgid, bool on)
+{
+	__u32 word = tgid / 64;
+	__u64 *bits = bpf_map_lookup_elem(&selected, &word);
+
+	if (!bits)
+		return;
+	if (on)
+		__sync_fetch_and_or(bits, 1ULL << (tgid % 64));
+	else
+		__sync_fetch_and_and(bits, ~(1ULL << (tgid % 64)));
+}
+
+static __always_inline __u32 current_tgid(void)
+{
+	return bpf_get_current_pid_tgid() >> 32;
+}
+
+static __always_inline bool is_zero16(const __u8 *bytes)
+{
+	const __u64 *words = (const __u64 *)bytes;
+
+	return !(words[0] | words[1]);
+}
+
+static __always_inline bool is_zero8(const __u8 *bytes)
+{
+	return !*(const __u64 *)bytes;
+}
+
+/* The events of process life go to rb_ctl and wake the reader at once. */
+static __always_inline void emit_proc(__u32 kind, __u32 tgid, __u32 other, __u32 flags)
+{
+	struct ev_proc *ev = bpf_ringbuf_reserve(&rb_ctl, sizeof(*ev), 0);
+
+	if (!ev) {
+		stat_inc(STAT_RING_FULL_CTL);
+		return;
+	}
+	ev->hdr.ts = bpf_ktime_get_ns();
+	ev->hdr.kind = kind;
+	ev->hdr.tgid = tgid;
+	ev->other = other;
+	ev->flags = flags;
+	bpf_ringbuf_submit(ev, BPF_RB_FORCE_WAKEUP);
+}
+
+/* Wake the reader by volume; its own clock fetches the rest. */
+static __always_inline __u64 data_wakeup(void)
+{
+	return bpf_ringbuf_query(&rb_data, BPF_RB_AVAIL_DATA) >= cfg.wakeup_bytes ? BPF_RB_FORCE_WAKEUP
+										  : BPF_RB_NO_WAKEUP;
+}
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __CONFIG_H
+#define __CONFIG_H
+
+enum sampler_kind {
+	SAMPLE_ON = 0,
+	SAMPLE_OFF = 1,
+	SAMPLE_RATIO = 2,
+};
+
+/* Set once by user space before the load; the verifier drops what a value makes dead. */
+struct tracer_config {
+	__u64 sample_bound; /* SAMPLE_RATIO: sampled if the low 63 random bits are below */
+	__u64 exclusive_after_ns; /* a process must be known for so long before rule 5 holds */
+	__u32 self_tgid; /* never looked at */
+	__u32 wakeup_bytes; /* wake the reader when so much is waiting in rb_data */
+	__u8 sampler; /* enum sampler_kind, for roots; for every span when !parent_based */
+	__u8 parent_based;
+	__u8 join; /* same-host joining */
+	__u8 pre_send; /* a hook sees client bytes before they leave */
+	__u8 pad[4];
+};
+
+extern const volatile struct tracer_config cfg;
+
+#endif

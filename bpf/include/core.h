@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __CORE_H
+#define __CORE_H
+
+#include "http1.h"
+
+/*
+ * What every tier feeds: bytes about to be sent, bytes sent, bytes received, a change of the
+ * connection's state. The tier knows the hook and where the bytes lie; from here on all is one.
+ *
+ * The TCP sequence tells whether bytes went by unseen: in the middle of a body that is no loss.
+ */
+
+#define MSG_OOB_	  0x1
+#define MSG_PEEK_	  0x2
+#define MSG_TRUNC_	  0x20
+#define MSG_ERRQUEUE_	  0x2000
+#define IPPROTO_TCP_	  6
+#define SOCK_STREAM_	  1
+
+static __always_inline void conn_addresses(struct sock *sk, struct sk_ctx *c)
+{
+	__u16 family = sk->__sk_common.skc_family;
+
+	if (family == AF_INET6) {
+		BPF_CORE_READ_INTO(&c->laddr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&c->raddr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	} else if (family == AF_INET) {
+		c->laddr[10] = c->laddr[11] = c->raddr[10] = c->raddr[11] = 0xff;
+		*(__u32 *)(c->laddr + 12) = sk->__sk_common.skc_rcv_saddr;
+		*(__u32 *)(c->raddr + 12) = sk->__sk_common.skc_daddr;
+	}
+	c->lport = sk->__sk_common.skc_num;
+	c->rport = bpf_ntohs(sk->__sk_common.skc_dport);
+}
+
+/* Bytes that went each way before the current call; negative after a FIN, never far off. */
+static __always_inline bool conn_is_fresh(struct tcp_sock *tp, __u32 received, __u32 sent)
+{
+	__s64 consumed = tp->bytes_received + tp->copied_seq - tp->rcv_nxt - received;
+	__s64 written = tp->bytes_acked + (__u32)(tp->write_seq - tp->snd_una) - sent;
+
+	/* the SYN may count for one */
+	return (__s32)consumed <= 0 && written <= 1;
+}
+
+static __always_inline bool is_stream(struct sock *sk)
+{
+	__u16 family = sk->__sk_common.skc_family;
+
+	if (family == AF_INET || family == AF_INET6)
+		return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP_;
+	return family == AF_UNIX && BPF_CORE_READ(sk, sk_type) == SOCK_STREAM_;
+}
+
+static __always_inline struct sk_ctx *conn_make(struct sock *sk, __u32 tgid)
+{
+	struct sk_ctx *c = bpf_sk_storage_get(&sk_ctxs, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!c) {
+		stat_inc(STAT_SOCKET_STATE);
+		return NULL;
+	}
+	c->cookie = bpf_get_socket_cookie(sk);
+	c->tgid = tgid;
+	c->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	return c;
+}
+
+static __always_inline __u8 unix_role(struct sock *sk)
+{
+	struct sock *peer;
+
+	/* an accepted socket shares the address of its listener; a socket pair has none */
+	if (BPF_CORE_READ((struct unix_sock *)sk, addr))
+		return ROLE_SERVER;
+	peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
+	if (peer && BPF_CORE_READ((struct unix_sock *)peer, addr))
+		return ROLE_CLIENT;
+	return ROLE_UNKNOWN;
+}
+
+/* State of a connection, made when its first bytes are seen. */
+static __always_inline struct sk_ctx *conn_get(struct sock *sk, struct tcp_sock *tp, __u32 tgid,
+					       __u32 received, __u32 sent)
+{
+	struct sk_ctx *c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	bool fresh = false;
+
+	if (c) {
+		if (c->flags & SK_CONNECTING) {
+			c->flags &= ~SK_CONNECTING;
+			conn_addresses(sk, c);
+		}
+		return c;
+	}
+	if (!is_stream(sk))
+		return NULL;
+	c = conn_make(sk, tgid);
+	if (!c)
+		return NULL;
+	if (tp) {
+		struct listen_port l = {.netns = c->netns};
+
+		conn_addresses(sk, c);
+		l.port = c->lport;
+		c->role = bpf_map_lookup_elem(&listeners, &l) ? ROLE_SERVER : ROLE_CLIENT;
+		fresh = conn_is_fresh(tp, received, sent);
+	} else {
+		c->role = unix_role(sk);
+		c->flags = SK_UNIX;
+		if (c->role == ROLE_UNKNOWN)
+			c->proto = PROTO_NONE;
+		/* nothing counts a unix stream's bytes: take the first we see for the first */
+		fresh = true;
+	}
+	if (fresh)
+		c->flags |= SK_FROM_START;
+	else
+		c->req.state = c->rsp.state = H1_SYNC;
+	return c;
+}
+
+/*
+ * Brings a direction's expected sequence to `start`, passing over what was not seen. Returns
+ * the difference for the caller to feed as unreadable.
+ */
+static __always_inline __u32 seq_gap(struct h1_dir *d, __u32 start, __u32 len)
+{
+	__u32 gap = d->seq_valid ? start - d->next_seq : 0;
+
+	d->next_seq = start + len;
+	d->seq_valid = 1;
+	return gap;
+}
+
+static __always_inline struct task_ctx *task_get(void)
+{
+	return bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0,
+				    BPF_LOCAL_STORAGE_GET_F_CREATE);
+}
+
+/* Bytes in the middle of a body need no parser. */
+static __always_inline bool body_only(struct h1_dir *d, __u32 len)
+{
+	if (d->state == H1_UNTIL_CLOSE) {
+		d->body += len;
+		return true;
+	}
+	if ((d->state == H1_BODY || d->state == H1_CHUNK_DATA) && d->remain > len) {
+		d->remain -= len;
+		d->body += len;
+		return true;
+	}
+	return false;
+}
+
+static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct task_ctx *t,
+				 struct h1_dir *d, __u32 tgid, const struct src *src, __u32 len,
+				 __u32 seq, __u32 gap)
+{
+	struct scratch *s = scratch_take();
+	struct walk w = {.s = s, .c = c, .t = t, .d = d, .sk = sk};
+
+	if (!s) {
+		conn_resync(c, bpf_ktime_get_ns(), STAT_LOST_SYNC);
+		return;
+	}
+	s->f.now = bpf_ktime_get_ns();
+	s->f.tgid = tgid;
+	s->f.is_rsp = d == &c->rsp;
+	if (gap) {
+		struct src none = {};
+
+		feed_init(&s->f, &none, gap);
+		s->f.seq = seq - gap;
+		/* backwards, or too far to be one connection's backlog */
+		if (gap > 1U << 30)
+			s->f.fault = 1;
+		http1_feed(&w);
+	}
+	if (c->proto == PROTO_HTTP1) {
+		feed_init(&s->f, src, len);
+		s->f.seq = seq;
+		http1_feed(&w);
+	}
+	scratch_put(s);
+}
+
+static __always_inline void on_recv(struct sock *sk, const struct src *src, struct task_ctx *t,
+				    int ret, int flags)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct src none = {};
+	__u32 tgid = current_tgid(), start = 0, gap = 0;
+	struct sk_ctx *c;
+	struct h1_dir *d;
+
+	if (ret < 0 || flags & (MSG_OOB_ | MSG_PEEK_ | MSG_ERRQUEUE_))
+		return;
+	c = conn_get(sk, tp, tgid, ret, 0);
+	if (!c || c->proto != PROTO_HTTP1)
+		return;
+	d = c->role == ROLE_SERVER ? &c->req : &c->rsp;
+	if (!ret) {
+		if (c->role == ROLE_CLIENT && d->state == H1_UNTIL_CLOSE) {
+			request_end(c, c->rsp_next, bpf_ktime_get_ns(), END_COMPLETE, c->status, 0,
+				    c->req.body, d->body);
+			c->rsp_next++;
+			d->state = H1_IDLE;
+		}
+		return;
+	}
+	if (tp) {
+		start = tp->copied_seq - ret;
+		gap = seq_gap(d, start, ret);
+	}
+	if (!gap && body_only(d, ret))
+		return;
+	feed(sk, c, t, d, tgid, flags & MSG_TRUNC_ ? &none : src, ret, start, gap);
+}
+
+/*
+ * Before client bytes leave: the server on this host may read them before the call returns, so
+ * its join must be there. The parser runs ahead over all that is offered; on_send() puts it
+ * back if the socket took less.
+ */
+static __always_inline void on_send_early(struct sock *sk, const struct src *src,
+					  struct task_ctx *t, __u32 len)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u32 tgid = current_tgid(), seq, gap;
+	struct sk_ctx *c;
+	struct h1_dir *d;
+
+	if (!tp || !t || !len || src->kind == SRC_NONE)
+		return;
+	c = conn_get(sk, tp, tgid, 0, 0);
+	if (!c || c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT)
+		return;
+	d = &c->req;
+	if (d->state != H1_IDLE && d->state != H1_HEAD && d->state != H1_SYNC)
+		return;
+	if (t->flags & TASK_SPECULATED && t->spec_conn == c->cookie)
+		return; /* the same call, a segment later */
+	seq = tp->write_seq;
+	t->spec_dir = *d;
+	t->spec_conn = c->cookie;
+	t->spec_seq = seq;
+	t->spec_len = len;
+	t->spec_req_next = c->req_next;
+	t->flags |= TASK_SPECULATED;
+	gap = seq_gap(d, seq, len);
+	feed(sk, c, t, d, tgid, src, len, seq, gap);
+}
+
+static __always_inline void on_send(struct sock *sk, const struct src *src, struct task_ctx *t,
+				    int ret)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u32 tgid = current_tgid(), start = 0, gap = 0;
+	struct sk_ctx *c;
+	struct h1_dir *d;
+
+	c = conn_get(sk, tp, tgid, 0, ret > 0 ? ret : 0);
+	if (!c || c->proto != PROTO_HTTP1)
+		return;
+	if (t && t->flags & TASK_SPECULATED) {
+		t->flags &= ~TASK_SPECULATED;
+		if (t->spec_conn == c->cookie) {
+			if (ret == (int)t->spec_len || c->req.state == H1_SYNC)
+				return;
+			stat_inc(STAT_SPECULATION_UNDONE);
+			c->req = t->spec_dir;
+			c->req_next = t->spec_req_next;
+		}
+	}
+	if (ret <= 0)
+		return;
+	d = c->role == ROLE_SERVER ? &c->rsp : &c->req;
+	if (tp) {
+		start = tp->write_seq - ret;
+		gap = seq_gap(d, start, ret);
+	}
+	if (!gap && body_only(d, ret))
+		return;
+	feed(sk, c, t, d, tgid, src, ret, start, gap);
+}
+
+/* A connect begins, in the context of its caller. */
+static __always_inline void on_connect(struct sock *sk, struct task_ctx *t)
+{
+	__u32 tgid = current_tgid();
+	struct parent parent = {};
+	struct sk_ctx *c;
+	struct proc *p;
+
+	if (!is_stream(sk))
+		return;
+	c = conn_make(sk, tgid);
+	p = proc_get(tgid);
+	if (!c || !p)
+		return;
+	c->role = ROLE_CLIENT;
+	c->flags = SK_FROM_START | SK_CONNECTING;
+	c->connect_ns = bpf_ktime_get_ns();
+	conn_addresses(sk, c);
+	ctx_current(t, c, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);
+	if (!p->open && !parent.found)
+		dest_mark(c, tgid, p, DEST_CONNECTED_IDLE);
+	if (parent.found) {
+		c->connect_ctx = parent.ctx;
+		c->connect_link = parent.link;
+		c->connect_flags = parent.trace_flags;
+	}
+}
+
+static __always_inline void connect_failed(struct sk_ctx *c, __u16 error)
+{
+	struct ev_connect *ev;
+	struct open_req r = {};
+
+	random_bytes(r.ctx.span_id, 2);
+	if (c->connect_link)
+		request_child(&r, &c->connect_ctx, c->connect_flags, c->connect_link);
+	else
+		request_root(&r);
+	if (!(r.trace_flags & FLAG_SAMPLED)) {
+		stat_inc(STAT_UNSAMPLED);
+		return;
+	}
+	ev = bpf_ringbuf_reserve(&rb_data, sizeof(*ev), 0);
+	if (!ev) {
+		stat_inc(STAT_RING_FULL_CONNECT);
+		return;
+	}
+	ev->hdr.ts = bpf_ktime_get_ns();
+	ev->hdr.kind = EV_CONNECT;
+	ev->hdr.tgid = c->tgid;
+	ev->start = c->connect_ns;
+	__builtin_memcpy(ev->trace_id, &r.ctx, sizeof(r.ctx));
+	__builtin_memcpy(ev->parent_id, r.parent_id, 8);
+	__builtin_memcpy(ev->laddr, c->laddr, 32);
+	ev->lport = c->lport;
+	ev->rport = c->rport;
+	ev->error = error;
+	ev->link = r.link;
+	ev->trace_flags = r.trace_flags;
+	bpf_ringbuf_submit(ev, data_wakeup());
+}
+
+/* The connection ends for us, in any context. `closed`: no byte can come any more. */
+static __always_inline void on_shutdown(struct sock *sk, struct sk_ctx *c, bool closed)
+{
+	__u16 error = sk->sk_err;
+	__u64 now = bpf_ktime_get_ns();
+
+	if (closed && c->flags & SK_CONNECTING) {
+		c->flags &= ~SK_CONNECTING;
+		/* without an error it was the program that gave up, as happy eyeballs do */
+		if (error)
+			connect_failed(c, error);
+		return;
+	}
+	if (c->rsp.state == H1_UNTIL_CLOSE && !error && (closed || c->role == ROLE_SERVER)) {
+		request_end(c, c->rsp_next, now, END_COMPLETE, c->status, 0, c->req.body,
+			    c->rsp.body);
+		c->rsp_next++;
+		c->rsp.state = H1_IDLE;
+	}
+	if (!closed)
+		return;
+	drop_all(c, now, END_CLOSED, error);
+	dir_forget(c, &c->req, false);
+	dir_forget(c, &c->rsp, true);
+}
+
+#endif

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __FEED_H
+#define __FEED_H
+
+#include "common.h"
+#include "w3c.h"
+
+/*
+ * A feed is one send or recv on its way through the parser: where its bytes lie in user memory,
+ * how far we are, and the head under assembly. It lives in per-CPU scratch, taken with a flag:
+ * fentry programs can be preempted, and the next task on this CPU must not find our bytes.
+ */
+
+#define WINDOW	  1024 /* user bytes fetched at a time */
+#define HEAD_ROOM (HEAD_MAX + WINDOW + 64)
+#define IOV_MAX	  1024
+#define SCRATCHES 3
+
+struct head_info {
+	__u64 length; /* Content-Length */
+	struct traceparent tp;
+	__u32 tp_count;
+	__u32 lines;
+	__u16 status;
+	__u8 has_length;
+	__u8 bad; /* framing cannot be trusted */
+	__u8 not_http;
+	__u8 te;
+	__u8 chunked;
+	__u8 is_head;
+	__u8 is_connect;
+	__u8 last; /* which known header the last line was, for folded lines */
+	__u8 done;
+	__u8 pad[5];
+};
+
+enum known_header {
+	HDR_OTHER,
+	HDR_TRACEPARENT,
+	HDR_FRAMING,
+};
+
+struct feed {
+	struct src src;
+	__u64 now;
+	__u64 seg_addr; /* current run of contiguous user bytes */
+	__u32 seg_start; /* its offset in this feed */
+	__u32 seg_len;
+	__u32 seg_next; /* next element of the vector */
+	__u32 pos;
+	__u32 len;
+	__u32 seq; /* TCP sequence of offset 0 */
+	__u32 tgid;
+	__u32 line; /* start of the line being scanned, in the head */
+	__u32 scan; /* no newline before this */
+	__u32 end; /* head bytes available */
+	__u8 is_rsp;
+	__u8 from_sync;
+	__u8 rescan; /* part of the head came in an earlier feed */
+	__u8 has_seq;
+	__u8 fault;
+	__u8 pad[3];
+	struct head_info head;
+};
+
+struct scratch {
+	__u32 busy;
+	__u32 pad;
+	struct feed f;
+	struct open_req r;
+	struct req_key key;
+	struct join_key jk;
+	struct join j;
+	struct ev_request ev; /* directly followed by the head: one record, one copy */
+	__u8 buf[HEAD_ROOM + UNIX_PATH_MAX + 4];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCHES);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps") __weak;
+
+/* What the callbacks of bpf_loop() are given; pointers, so it stays on the stack. */
+struct walk {
+	struct scratch *s;
+	struct sk_ctx *c;
+	struct task_ctx *t;
+	struct h1_dir *d;
+	struct sock *sk;
+};
+
+static __always_inline struct scratch *scratch_take(void)
+{
+	for (__u32 i = 0; i < SCRATCHES; i++) {
+		__u32 slot = i;
+		struct scratch *s = bpf_map_lookup_elem(&scratches, &slot);
+
+		if (s && __sync_val_compare_and_swap(&s->busy, 0, 1) == 0)
+			return s;
+	}
+	stat_inc(STAT_SCRATCH_BUSY);
+	return NULL;
+}
+
+static __always_inline void scratch_put(struct scratch *s)
+{
+	s->busy = 0;
+}
+
+/* Loads from the head under assembly. The bound is for the verifier; no caller exceeds it. */
+static __always_inline __u64 ld8(struct scratch *s, __u32 off)
+{
+	barrier_var(off);
+	if (off > HEAD_MAX + WINDOW)
+		return 0;
+	return *(__u64 *)(s->buf + off);
+}
+
+static __always_inline __u8 ld1(struct scratch *s, __u32 off)
+{
+	barrier_var(off);
+	if (off > HEAD_MAX + WINDOW)
+		return 0;
+	return s->buf[off];
+}
+
+struct uvec {
+	__u64 base;
+	__u64 len;
+};
+
+/* Steps to the vector element that holds offset `pos`. */
+static long seg_step(__u32 i, struct walk *w)
+{
+	struct feed *f = &w->s->f;
+	struct uvec v = {};
+	__u32 start;
+	long err;
+
+	if (f->seg_next >= f->src.len)
+		goto fault;
+	if (f->src.kind == SRC_KIOV)
+		err = bpf_probe_read_kernel(&v, sizeof(v), (void *)(f->src.ptr + f->seg_next * 16));
+	else
+		err = bpf_probe_read_user(&v, sizeof(v), (void *)(f->src.ptr + f->seg_next * 16));
+	if (err)
+		goto fault;
+	start = f->seg_start + f->seg_len;
+	if (f->seg_next == 0 && f->src.skip) {
+		__u64 skip = f->src.skip < v.len ? f->src.skip : v.len;
+
+		v.base += skip;
+		v.len -= skip;
+	}
+	f->seg_next++;
+	f->seg_addr = v.base;
+	f->seg_start = start;
+	f->seg_len = v.len > 0x7fffffff ? 0x7fffffff : v.len;
+	return f->pos - start < f->seg_len;
+fault:
+	f->fault = 1;
+	return 1;
+}
+
+/* Finds the user address of offset `pos`; false if it cannot be read. */
+static __always_inline bool seg_find(struct walk *w)
+{
+	struct feed *f = &w->s->f;
+
+	if (f->src.kind == SRC_NONE)
+		return false;
+	if (f->pos - f->seg_start < f->seg_len)
+		return true;
+	if (f->src.kind == SRC_BUF || f->fault)
+		return false;
+	bpf_loop(IOV_MAX, seg_step, w, 0);
+	return !f->fault;
+}
+
+static __always_inline void feed_init(struct feed *f, const struct src *src, __u32 len)
+{
+	f->src = *src;
+	f->pos = 0;
+	f->len = len;
+	f->fault = 0;
+	f->seg_start = 0;
+	f->seg_next = 0;
+	f->seg_len = 0;
+	f->seg_addr = 0;
+	if (src->kind == SRC_BUF) {
+		f->seg_addr = src->ptr;
+		f->seg_len = len;
+	}
+}
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __HEAD_H
+#define __HEAD_H
+
+#include "feed.h"
+
+/*
+ * Scanning of an HTTP/1 head (RFC 9112) in the scratch buffer: where it ends, how its body is
+ * framed, and the traceparent. Eight bytes at a time; only lines that begin like a header we
+ * want are looked at more closely. Everything else is read in user space.
+ */
+
+#define WORD(a, b, c, d, e, f, g, h)                                                               \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |   \
+	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+#define LOWER 0x2020202020202020ULL
+#define ONES  0x0101010101010101ULL
+#define HIGHS 0x8080808080808080ULL
+
+#define HTTP_11	 WORD('H', 'T', 'T', 'P', '/', '1', '.', '1')
+#define HTTP_10	 WORD('H', 'T', 'T', 'P', '/', '1', '.', '0')
+#define OWS_MAX	 64
+#define SCAN_MAX 9000 /* lines and 64-byte steps of the longest head */
+
+/* Offset of the first newline byte in a word, 8 if there is none. */
+static __always_inline __u32 newline_in(__u64 word)
+{
+	__u64 x = word ^ (ONES * '\n');
+	__u64 zero = (x - ONES) & ~x & HIGHS;
+
+	if (!zero)
+		return 8;
+	return (((((zero & -zero) - 1) & ONES) * ONES) >> 56) - 1;
+}
+
+static __always_inline bool is_tchar(__u8 c)
+{
+	/* RFC 9110 5.6.2, a bit for each of 128 characters */
+	const __u64 low = 0x03ff6cfa00000000ULL, high = 0x57ffffffc7fffffeULL;
+
+	if (c >= 128)
+		return false;
+	return (c < 64 ? low >> c : high >> (c - 64)) & 1;
+}
+
+/* Could these be the first bytes of a request? A method token of at most 31 characters. */
+static __always_inline bool request_start(struct scratch *s, __u32 n)
+{
+	for (__u32 i = 0; i < 32; i++) {
+		__u8 c;
+
+		if (i >= n)
+			return true;
+		c = s->buf[i];
+		if (c == ' ')
+			return i > 0;
+		if (!is_tchar(c))
+			return false;
+	}
+	return false;
+}
+
+static __always_inline bool response_start(struct scratch *s, __u32 n)
+{
+	const __u64 want = HTTP_11 & ~(0xffULL << 56);
+	__u64 mask = n >= 7 ? ~(0xffULL << 56) : (1ULL << (n * 8)) - 1;
+
+	return (*(__u64 *)s->buf & mask) == (want & mask);
+}
+
+static __always_inline void request_line(struct scratch *s, __u32 start, __u32 len)
+{
+	struct head_info *h = &s->f.head;
+	__u64 version, method;
+
+	if (len < 12 || ld1(s, start + len - 9) != ' ') {
+		h->not_http = 1;
+		return;
+	}
+	version = ld8(s, start + len - 8);
+	if (version != HTTP_11 && version != HTTP_10) {
+		h->not_http = 1;
+		return;
+	}
+	method = ld8(s, start);
+	h->is_head = (method & 0xffffffffffULL) == WORD('H', 'E', 'A', 'D', ' ', 0, 0, 0);
+	h->is_connect = method == WORD('C', 'O', 'N', 'N', 'E', 'C', 'T', ' ');
+}
+
+static __always_inline void status_line(struct scratch *s, __u32 start, __u32 len)
+{
+	struct head_info *h = &s->f.head;
+	__u64 version = ld8(s, start), code = ld8(s, start + 8);
+	__u8 a = (code >> 8) - '0', b = (code >> 16) - '0', c = (code >> 24) - '0';
+
+	if (len < 12 || (version != HTTP_11 && version != HTTP_10) || (__u8)code != ' ' || a > 9 ||
+	    b > 9 || c > 9 || a == 0) {
+		h->not_http = 1;
+		return;
+	}
+	h->status = a * 100 + b * 10 + c;
+}
+
+/* Narrows [*from, *to) to the header's value without white space around it. */
+static __always_inline bool trim(struct scratch *s, __u32 *from, __u32 *to)
+{
+	__u32 a = *from, b = *to;
+
+	for (int i = 0; i < OWS_MAX && a < b; i++) {
+		__u8 c = ld1(s, a);
+
+		if (c != ' ' && c != '\t')
+			break;
+		a++;
+	}
+	for (int i = 0; i < OWS_MAX && a < b; i++) {
+		__u8 c = ld1(s, b - 1);
+
+		if (c != ' ' && c != '\t')
+			break;
+		b--;
+	}
+	*from = a;
+	*to = b;
+	return a < b;
+}
+
+static __noinline int length_header(struct scratch *s, __u32 from, __u32 to)
+{
+	struct head_info *h = &s->f.head;
+	__u64 value = 0;
+
+	h->last = HDR_FRAMING;
+	if (!trim(s, &from, &to) || to - from > 18) {
+		h->bad = 1;
+		return 0;
+	}
+	for (int i = 0; i < 18; i++) {
+		__u8 c;
+
+		if (from + i >= to)
+			break;
+		c = ld1(s, from + i) - '0';
+		if (c > 9)
+			h->bad = 1;
+		value = value * 10 + c;
+	}
+	/* RFC 9112 6.3: repeated and different is an attack or an accident */
+	if (h->has_length && h->length != value)
+		h->bad = 1;
+	h->has_length = 1;
+	h->length = value;
+	return 0;
+}
+
+static __noinline int encoding_header(struct scratch *s, __u32 from, __u32 to)
+{
+	struct head_info *h = &s->f.head;
+
+	h->last = HDR_FRAMING;
+	h->te = 1;
+	h->chunked = 0;
+	if (!trim(s, &from, &to) || to - from < 7)
+		return 0;
+	/* the last coding decides */
+	if (((ld8(s, to - 7) | LOWER) & ~(0xffULL << 56)) ==
+	    (WORD('c', 'h', 'u', 'n', 'k', 'e', 'd', 0) | (LOWER & ~(0xffULL << 56))))
+		h->chunked = to - from == 7 || ld1(s, to - 8) == ',' || ld1(s, to - 8) == ' ' ||
+			     ld1(s, to - 8) == '\t';
+	return 0;
+}
+
+static __noinline int traceparent_header(struct scratch *s, __u32 from, __u32 to)
+{
+	struct head_info *h = &s->f.head;
+
+	h->last = HDR_TRACEPARENT;
+	trim(s, &from, &to);
+	barrier_var(from);
+	/* a second one makes both worthless */
+	if (h->tp_count++ || from > HEAD_MAX || to < from ||
+	    !traceparent_parse(s->buf + from, to - from, &h->tp))
+		h->tp_count = 2;
+	return 0;
+}
+
+static __always_inline void header_line(struct scratch *s, __u32 start, __u32 len)
+{
+	struct head_info *h = &s->f.head;
+	__u64 word = ld8(s, start);
+	__u8 first = word;
+
+	if (first == ' ' || first == '\t') { /* obs-fold: part of the line before */
+		if (h->last == HDR_TRACEPARENT)
+			h->tp_count = 2;
+		else if (h->last == HDR_FRAMING)
+			h->bad = 1;
+		return;
+	}
+	h->last = HDR_OTHER;
+	word |= LOWER;
+	if ((first | 0x20) == 'c') {
+		if (len >= 15 && word == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
+		    (ld8(s, start + 7) | LOWER) == WORD('-', 'l', 'e', 'n', 'g', 't', 'h', ':'))
+			length_header(s, start + 15, start + len);
+	} else if ((first | 0x20) == 't') {
+		if (len >= 12 && word == WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r') &&
+		    (ld8(s, start + 4) | LOWER) == WORD('e', 'p', 'a', 'r', 'e', 'n', 't', ':'))
+			traceparent_header(s, start + 12, start + len);
+		else if (len >= 18 && word == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
+			 (ld8(s, start + 8) | LOWER) ==
+				 WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
+			 (ld1(s, start + 16) | 0x20) == 'g' && ld1(s, start + 17) == ':')
+			encoding_header(s, start + 18, start + len);
+	}
+}
+
+/* One line of the head, or 64 bytes without a newline. */
+static long scan_step(__u32 i, struct walk *w)
+{
+	struct scratch *s = w->s;
+	struct feed *f = &s->f;
+	__u32 at = f->scan, line, len;
+	bool found = false;
+
+#pragma unroll
+	for (int k = 0; k < 8; k++) {
+		__u32 off;
+
+		if (at >= f->end)
+			break;
+		off = newline_in(ld8(s, at));
+		at += off;
+		if (off < 8) {
+			found = true;
+			break;
+		}
+	}
+	if (!found || at >= f->end) {
+		f->scan = at < f->end ? at : f->end;
+		return at >= f->end;
+	}
+	line = f->line;
+	len = at - line;
+	f->line = f->scan = at + 1;
+	if (len && ld1(s, at - 1) == '\r')
+		len--;
+	if (!len) {
+		f->head.done = 1;
+		return 1;
+	}
+	if (f->rescan)
+		return 0;
+	if (f->head.lines++)
+		header_line(s, line, len);
+	else if (f->is_rsp)
+		status_line(s, line, len);
+	else
+		request_line(s, line, len);
+	return f->head.not_http;
+}
+
+static __always_inline void head_scan(struct walk *w)
+{
+	bpf_loop(SCAN_MAX, scan_step, w, 0);
+}
+
+static __always_inline void head_reset(struct feed *f)
+{
+	__builtin_memset(&f->head, 0, sizeof(f->head));
+	f->line = 0;
+	f->scan = 0;
+}
+
+/* All of a head that came in pieces, from its first line. */
+static __always_inline void head_rescan(struct walk *w)
+{
+	struct feed *f = &w->s->f;
+
+	head_reset(f);
+	f->rescan = 0;
+	head_scan(w);
+}
+
+#endif

@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __HTTP1_H
+#define __HTTP1_H
+
+#include "head.h"
+#include "request.h"
+
+/*
+ * HTTP/1 message framing (RFC 9112) as a state machine over one direction of a connection. A
+ * head may come byte by byte, a feed may hold many messages. Responses answer requests in
+ * order; both directions count messages, and the count is the request's number.
+ */
+
+#define SYNC_TRIES 64
+#define STEPS_MAX  32768
+
+static __always_inline void heads_forget(const struct sk_ctx *c, bool response)
+{
+	struct head_key k = {.conn = c->cookie, .response = response};
+
+	bpf_map_delete_elem(&heads, &k);
+}
+
+static __always_inline void dir_forget(struct sk_ctx *c, struct h1_dir *d, bool response)
+{
+	if (d->state == H1_HEAD && d->head_len)
+		heads_forget(c, response);
+	d->head_len = 0;
+}
+
+struct drop {
+	struct sk_ctx *c;
+	__u64 now;
+	__u32 stream;
+	__u16 error;
+	__u8 reason;
+	__u8 pad;
+};
+
+static long drop_step(__u32 i, struct drop *x)
+{
+	struct sk_ctx *c = x->c;
+	bool first = x->stream == c->rsp_next;
+	bool last = x->stream + 1 == c->req_next;
+
+	if ((__s32)(c->req_high - x->stream) <= 0)
+		return 1;
+	request_end(c, x->stream, x->now, x->reason, first ? c->status : 0, x->error,
+		    last ? c->req.body : 0, first ? c->rsp.body : 0);
+	x->stream++;
+	return 0;
+}
+
+/* Ends every open request of the connection. */
+static __always_inline void drop_all(struct sk_ctx *c, __u64 now, __u8 reason, __u16 error)
+{
+	struct drop x = {.c = c, .now = now, .stream = c->rsp_next, .error = error,
+			 .reason = reason};
+
+	if (c->req_high != c->rsp_next)
+		bpf_loop(PIPELINE_MAX + 2, drop_step, &x, 0);
+	c->rsp_next = c->req_next = c->req_high;
+	c->status = 0;
+}
+
+/* Other bytes than HTTP/1 from now on. */
+static __always_inline void conn_leave(struct sk_ctx *c, __u64 now, __u8 reason)
+{
+	drop_all(c, now, reason, 0);
+	dir_forget(c, &c->req, false);
+	dir_forget(c, &c->rsp, true);
+	c->proto = PROTO_NONE;
+}
+
+/* We lost our place: wait for the next request that begins with a send or recv. */
+static __always_inline void conn_resync(struct sk_ctx *c, __u64 now, __u32 why)
+{
+	stat_inc(why);
+	drop_all(c, now, END_DISCARD, 0);
+	dir_forget(c, &c->req, false);
+	dir_forget(c, &c->rsp, true);
+	c->req.state = H1_SYNC;
+	c->rsp.state = H1_SYNC;
+	c->flags &= ~SK_FROM_START;
+	if (++c->req.tries > SYNC_TRIES)
+		c->proto = PROTO_NONE;
+}
+
+static __always_inline void request_message_end(struct sk_ctx *c)
+{
+	if (c->req.body) {
+		struct req_key key = {.conn = c->cookie, .stream = c->req_next - 1};
+		struct open_req *r = bpf_map_lookup_elem(&requests, &key);
+
+		if (r)
+			r->body = c->req.body;
+	}
+	c->req.state = H1_IDLE;
+}
+
+static __always_inline void response_message_end(struct walk *w, __u8 reason)
+{
+	struct sk_ctx *c = w->c;
+	__u32 stream = c->rsp_next;
+	bool sending = stream + 1 == c->req_next;
+
+	c->rsp.state = H1_IDLE;
+	if (stream == c->req_next)
+		return;
+	request_end(c, stream, w->s->f.now, reason, c->status, 0, sending ? c->req.body : 0,
+		    c->rsp.body);
+	c->rsp_next = stream + 1;
+	c->status = 0;
+	if (w->t && w->t->cur.conn == c->cookie && w->t->cur.stream == stream) {
+		/* the next pipelined one, if it is there, is what this task turns to */
+		w->t->cur.stream = stream + 1;
+		if (c->rsp_next == c->req_next)
+			w->t->cur.conn = 0;
+	}
+}
+
+static __always_inline void message_end(struct walk *w)
+{
+	if (w->s->f.is_rsp)
+		response_message_end(w, END_COMPLETE);
+	else
+		request_message_end(w->c);
+}
+
+static __always_inline void request_head(struct walk *w)
+{
+	struct head_info *h = &w->s->f.head;
+	struct sk_ctx *c = w->c;
+	__u32 stream = c->req_next, bit = 1U << (stream % PIPELINE_MAX);
+
+	if (stream - c->rsp_next >= PIPELINE_MAX) {
+		conn_resync(c, w->s->f.now, STAT_PIPELINE_TOO_DEEP);
+		return;
+	}
+	c->was_head = h->is_head ? c->was_head | bit : c->was_head & ~bit;
+	c->was_connect = h->is_connect ? c->was_connect | bit : c->was_connect & ~bit;
+	c->req_next = stream + 1;
+	if ((__s32)(c->req_next - c->req_high) > 0)
+		c->req_high = c->req_next;
+	if (w->s->f.from_sync) { /* responses count from here */
+		c->rsp_next = stream;
+		c->rsp.state = H1_IDLE;
+		w->d->tries = 0;
+	}
+	request_begin(w, stream, w->s->f.line,
+		      c->flags & SK_UNIX ? !!(c->flags & SK_FROM_START) : w->d->seq_valid);
+	w->d->body = 0;
+	w->d->head_len = 0;
+	if (h->bad || (h->te && !h->chunked)) {
+		conn_resync(c, w->s->f.now, STAT_BAD_FRAMING);
+		return;
+	}
+	if (h->te) {
+		w->d->state = H1_CHUNK_SIZE;
+		w->d->remain = 0;
+		w->d->digits = 0;
+	} else if (h->length) {
+		w->d->state = H1_BODY;
+		w->d->remain = h->length;
+	} else {
+		request_message_end(c);
+	}
+}
+
+static __always_inline void response_head(struct walk *w)
+{
+	struct head_info *h = &w->s->f.head;
+	struct sk_ctx *c = w->c;
+	__u32 bit = 1U << (c->rsp_next % PIPELINE_MAX);
+
+	w->d->head_len = 0;
+	w->d->body = 0;
+	if (c->rsp_next == c->req_next) {
+		/* 408 on an idle connection, or a request that went by unseen: never pair it */
+		conn_resync(c, w->s->f.now, STAT_UNEXPECTED_RESPONSE);
+		return;
+	}
+	if (h->status < 200 && h->status != 101) { /* interim: the final one is still to come */
+		w->d->state = H1_IDLE;
+		return;
+	}
+	c->status = h->status;
+	if (h->status == 101 || (h->status < 300 && (c->was_connect & bit))) {
+		response_message_end(w, END_UPGRADED);
+		conn_leave(c, w->s->f.now, END_DISCARD);
+		return;
+	}
+	if (h->status == 204 || h->status == 304 || (c->was_head & bit)) {
+		response_message_end(w, END_COMPLETE);
+		return;
+	}
+	if (h->te && h->chunked) {
+		w->d->state = H1_CHUNK_SIZE;
+		w->d->remain = 0;
+		w->d->digits = 0;
+	} else if (h->te || h->bad || !h->has_length) {
+		w->d->state = H1_UNTIL_CLOSE;
+	} else if (h->length) {
+		w->d->state = H1_BODY;
+		w->d->remain = h->length;
+	} else {
+		response_message_end(w, END_COMPLETE);
+	}
+}
+
+/* Keeps the bytes of an incomplete head until the next feed. */
+static __always_inline void head_save(struct walk *w, __u32 had)
+{
+	struct head_key k = {.conn = w->c->cookie, .response = w->s->f.is_rsp};
+	struct head *kept = bpf_map_lookup_elem(&heads, &k);
+	__u32 len = w->d->head_len, add;
+
+	if (!kept) {
+		if (bpf_map_update_elem(&heads, &k, w->s->buf, BPF_NOEXIST))
+			conn_resync(w->c, w->s->f.now, STAT_HEADS_FULL);
+		return;
+	}
+	add = len - had;
+	barrier_var(had);
+	if (had >= HEAD_MAX)
+		return;
+	barrier_var(add);
+	if (add > HEAD_MAX - had)
+		return;
+	bpf_probe_read_kernel(kept->bytes + had, add, w->s->buf + had);
+}
+
+static __always_inline void head_restore(struct walk *w)
+{
+	struct head_key k = {.conn = w->c->cookie, .response = w->s->f.is_rsp};
+	struct head *kept = bpf_map_lookup_elem(&heads, &k);
+	__u32 len = w->d->head_len;
+
+	barrier_var(len);
+	if (!kept || len > HEAD_MAX) {
+		conn_resync(w->c, w->s->f.now, STAT_LOST_SYNC);
+		return;
+	}
+	bpf_probe_read_kernel(w->s->buf, len, kept->bytes);
+}
+
+/* The bytes at the start of a message are none of HTTP. Returns 1: the feed is over. */
+static __always_inline long head_refuse(struct walk *w)
+{
+	struct feed *f = &w->s->f;
+
+	if (f->from_sync) {
+		w->d->state = H1_SYNC;
+		w->d->head_len = 0;
+		if (++w->d->tries > SYNC_TRIES)
+			w->c->proto = PROTO_NONE;
+		return 1;
+	}
+	stat_inc(STAT_NOT_HTTP);
+	conn_leave(w->c, f->now, END_DISCARD);
+	return 1;
+}
+
+/* One window of a head. */
+static __always_inline long head_step(struct walk *w)
+{
+	struct scratch *s = w->s;
+	struct feed *f = &s->f;
+	struct h1_dir *d = w->d;
+	__u32 had = d->head_len, n, extra;
+	void *from;
+
+	n = f->seg_start + f->seg_len - f->pos;
+	if (n > f->len - f->pos)
+		n = f->len - f->pos;
+	if (n > WINDOW)
+		n = WINDOW;
+	if (had >= HEAD_MAX)
+		goto too_long;
+	from = (void *)(f->seg_addr + (f->pos - f->seg_start));
+	barrier_var(n);
+	if (n > WINDOW)
+		return 1;
+	barrier_var(had);
+	if (had >= HEAD_MAX)
+		return 1;
+	if (bpf_probe_read_user(s->buf + had, n, from)) {
+		f->fault = 1;
+		return 1;
+	}
+	if (!had) {
+		if (!f->is_rsp && !f->from_sync && (s->buf[0] == '\r' || s->buf[0] == '\n')) {
+			/* RFC 9112 2.2: empty lines before a request line are ignored */
+			f->pos++;
+			d->state = H1_IDLE;
+			return 0;
+		}
+		if (f->is_rsp ? !response_start(s, n) : !request_start(s, n))
+			return head_refuse(w);
+	}
+	f->pos += n;
+	d->head_len = had + n;
+	f->end = d->head_len;
+	head_scan(w);
+	if (f->head.not_http)
+		return head_refuse(w);
+	if (!f->head.done) {
+		if (d->head_len < HEAD_MAX)
+			return 0;
+		goto too_long;
+	}
+	/* what was fetched beyond the head is the body's, or the next message's */
+	extra = d->head_len - f->line;
+	f->pos -= extra;
+	if (f->rescan) {
+		d->head_len = f->line;
+		f->end = f->line;
+		head_rescan(w);
+		heads_forget(w->c, f->is_rsp);
+		if (f->head.not_http)
+			return head_refuse(w);
+	}
+	if (f->is_rsp)
+		response_head(w);
+	else
+		request_head(w);
+	f->from_sync = 0;
+	return 0;
+too_long:
+	conn_resync(w->c, f->now, STAT_HEAD_TOO_LONG);
+	return 1;
+}
+
+/* Chunk sizes, extensions, trailers: bytes that are looked at one by one. */
+static __always_inline long control_step(struct walk *w)
+{
+	struct feed *f = &w->s->f;
+	struct h1_dir *d = w->d;
+	__u32 n = f->seg_start + f->seg_len - f->pos;
+	__u64 bytes[4];
+
+	if (n > f->len - f->pos)
+		n = f->len - f->pos;
+	if (n > sizeof(bytes))
+		n = sizeof(bytes);
+	barrier_var(n);
+	if (n > sizeof(bytes) ||
+	    bpf_probe_read_user(bytes, n, (void *)(f->seg_addr + (f->pos - f->seg_start)))) {
+		f->fault = 1;
+		return 1;
+	}
+	for (__u32 i = 0; i < sizeof(bytes); i++) {
+		__u8 c;
+		int v;
+
+		if (i >= n)
+			break;
+		c = ((__u8 *)bytes)[i];
+		f->pos++;
+		switch (d->state) {
+		case H1_CHUNK_SIZE:
+			v = hex_digit(c >= 'A' ? c | 0x20 : c);
+			if (v >= 0 && d->digits < 15) {
+				d->remain = d->remain << 4 | v;
+				d->digits++;
+			} else if (!d->digits || v >= 0) {
+				goto bad;
+			} else if (c == '\n') {
+				d->state = d->remain ? H1_CHUNK_DATA : H1_TRAILER;
+				return 0;
+			} else if (c == ';' || c == ' ' || c == '\t') {
+				d->state = H1_CHUNK_EXT;
+			} else if (c != '\r') {
+				goto bad;
+			}
+			break;
+		case H1_CHUNK_EXT:
+			if (c == '\n') {
+				d->state = d->remain ? H1_CHUNK_DATA : H1_TRAILER;
+				return 0;
+			}
+			break;
+		case H1_CHUNK_END:
+			if (c == '\n') {
+				d->state = H1_CHUNK_SIZE;
+				d->remain = 0;
+				d->digits = 0;
+			} else if (c != '\r') {
+				goto bad;
+			}
+			break;
+		case H1_TRAILER:
+			if (c == '\n') {
+				message_end(w);
+				return 0;
+			}
+			if (c != '\r')
+				d->state = H1_TRAILER_LINE;
+			break;
+		case H1_TRAILER_LINE:
+			if (c == '\n')
+				d->state = H1_TRAILER;
+			break;
+		default:
+			return 0;
+		}
+	}
+	return 0;
+bad:
+	conn_resync(w->c, f->now, STAT_BAD_FRAMING);
+	return 1;
+}
+
+/* Passes over body bytes without reading them. */
+static __always_inline void body_step(struct walk *w)
+{
+	struct feed *f = &w->s->f;
+	struct h1_dir *d = w->d;
+	__u64 n = f->len - f->pos;
+
+	if (d->state == H1_UNTIL_CLOSE) {
+		d->body += n;
+		f->pos = f->len;
+		return;
+	}
+	if (n > d->remain)
+		n = d->remain;
+	f->pos += n;
+	d->remain -= n;
+	d->body += n;
+	if (d->remain)
+		return;
+	if (d->state == H1_CHUNK_DATA)
+		d->state = H1_CHUNK_END;
+	else
+		message_end(w);
+}
+
+static long feed_step(__u32 i, struct walk *w)
+{
+	struct feed *f = &w->s->f;
+	struct h1_dir *d = w->d;
+
+	if (f->pos >= f->len || w->c->proto != PROTO_HTTP1)
+		return 1;
+	if (d->state == H1_BODY || d->state == H1_CHUNK_DATA || d->state == H1_UNTIL_CLOSE) {
+		body_step(w);
+		return 0;
+	}
+	if (d->state == H1_SYNC && (f->pos || f->is_rsp))
+		return 1; /* only the start of a feed can be the start of a request */
+	if (!seg_find(w)) {
+		f->fault = 1;
+		return 1;
+	}
+	switch (d->state) {
+	case H1_SYNC:
+	case H1_IDLE:
+		f->from_sync = d->state == H1_SYNC;
+		f->rescan = 0;
+		head_reset(f);
+		d->state = H1_HEAD;
+		d->head_len = 0;
+		d->scan = 0;
+		d->body = 0;
+		d->first_ns = f->now;
+		d->first_seq = f->seq + f->pos;
+		return head_step(w);
+	case H1_HEAD:
+		return head_step(w);
+	default:
+		return control_step(w);
+	}
+}
+
+/*
+ * `len` bytes of one direction went by; where is in f->src. Leaves the parser behind the last
+ * byte, or the connection given up.
+ */
+static __always_inline void http1_feed(struct walk *w)
+{
+	struct feed *f = &w->s->f;
+	struct h1_dir *d = w->d;
+	__u32 had = 0;
+
+	f->from_sync = 0;
+	f->rescan = 0;
+	if (d->state == H1_HEAD && d->head_len) {
+		had = d->head_len;
+		head_restore(w);
+		head_reset(f);
+		f->rescan = 1;
+		f->line = f->scan = d->scan;
+	}
+	bpf_loop(STEPS_MAX, feed_step, w, 0);
+	if (w->c->proto != PROTO_HTTP1)
+		return;
+	if (f->fault) {
+		conn_resync(w->c, f->now,
+			    f->src.kind == SRC_NONE ? STAT_LOST_SYNC : STAT_UNREADABLE);
+		return;
+	}
+	if (d->state == H1_HEAD && d->head_len) {
+		if (f->from_sync) { /* too thin to trust: the whole head must be in one piece */
+			d->state = H1_SYNC;
+			d->head_len = 0;
+			return;
+		}
+		d->scan = f->line;
+		head_save(w, had);
+	} else if (f->pos < f->len && d->state != H1_SYNC) {
+		conn_resync(w->c, f->now, STAT_LOST_SYNC); /* more steps than one feed may take */
+	}
+}
+
+#endif

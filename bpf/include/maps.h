@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __MAPS_H
+#define __MAPS_H
+
+#include "state.h"
+
+/*
+ * Maps are shared by all objects of the unit, hence __weak: the linker folds the copies.
+ * None of them is an LRU: an eviction would lose a request or a reason not to link.
+ */
+
+#define MAX_TGID 4194304
+
+/* Selected processes, a bit for each host tgid. User space sets and clears, fork copies. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_TGID / 64);
+	__type(key, __u32);
+	__type(value, __u64);
+} selected SEC(".maps") __weak;
+
+/* tgid -> what user space knows of it. Written by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct proc_conf);
+} proc_conf SEC(".maps") __weak;
+
+/* tgid -> its open requests. Made on first use, deleted at exit. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct proc);
+} procs SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sk_ctx);
+} sk_ctxs SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_ctx);
+} task_ctxs SEC(".maps") __weak;
+
+/* Open requests, from the end of the head to the end of the response. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct req_key);
+	__type(value, struct open_req);
+} requests SEC(".maps") __weak;
+
+/* Outgoing requests under way, for the server at the other end. The client's side deletes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct join_key);
+	__type(value, struct join);
+} joins SEC(".maps") __weak;
+
+/* Received traceparent -> the open request that carried it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct by_parent_key);
+	__type(value, struct by_parent);
+} by_parent SEC(".maps") __weak;
+
+/* Destinations called by background work. User space deletes those of dead processes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct dest);
+	__type(value, __u32);
+} dests SEC(".maps") __weak;
+
+/* Ports that are or were listened on; sticky, as connections outlive their listener. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct listen_port);
+	__type(value, __u32);
+} listeners SEC(".maps") __weak;
+
+struct head_key {
+	__u64 conn;
+	__u32 response;
+	__u32 pad;
+};
+
+struct head {
+	__u8 bytes[HEAD_MAX];
+};
+
+/*
+ * Heads that did not arrive in one piece. Preallocated: an entry is too large for the atomic
+ * allocator of a hot path, and their number bounds what a slow sender can make us hold.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 512);
+	__type(key, struct head_key);
+	__type(value, struct head);
+} heads SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 * 1024 * 1024);
+} rb_data SEC(".maps") __weak;
+
+/* Process events have a ring of their own: a flood of requests must not hide an exec. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} rb_ctl SEC(".maps") __weak;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STAT_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} stats SEC(".maps") __weak;
+
+static __always_inline void stat_inc(__u32 which)
+{
+	__u64 *slot = bpf_map_lookup_elem(&stats, &which);
+
+	if (slot)
+		*slot += 1;
+}
+
+#endif

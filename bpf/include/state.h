@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __STATE_H
+#define __STATE_H
+
+#include "abi.h"
+
+/*
+ * State of the kernel side. It hangs on the object it describes: the socket, the task, the
+ * process, the request. None of it is visible to user space.
+ */
+
+/* A request is named by its connection and its number there; neither is ever used again. */
+struct req_key {
+	__u64 conn;
+	__u32 stream;
+	__u32 pad;
+};
+
+struct trace_ctx {
+	__u8 trace_id[16];
+	__u8 span_id[8];
+};
+
+enum req_flag {
+	REQ_ANNOUNCED = 1, /* EV_REQUEST is in the ring, so EV_END is owed */
+	REQ_COUNTED = 2, /* part of proc.open */
+	REQ_BY_PARENT = 4, /* has an entry in by_parent */
+	REQ_JOINABLE = 8, /* has an entry in joins, under join_seq */
+};
+
+/* An open request: from the end of its head to the end of its response. */
+struct open_req {
+	struct req_key key; /* again: an entry can be freed and reused under a reader */
+	struct trace_ctx ctx;
+	__u8 parent_id[8];
+	__u8 header_id[8]; /* of the traceparent received: key in by_parent */
+	__u64 body; /* request body, once complete */
+	__u32 tgid;
+	__u32 join_seq;
+	__u8 role;
+	__u8 link;
+	__u8 trace_flags;
+	__u8 flags;
+	__u32 pad;
+};
+
+enum h1_state {
+	H1_IDLE = 0, /* between messages */
+	H1_HEAD, /* inside a head; its bytes so far are in `heads` */
+	H1_BODY, /* `remain` bytes to go */
+	H1_CHUNK_SIZE,
+	H1_CHUNK_EXT,
+	H1_CHUNK_DATA, /* `remain` bytes to go */
+	H1_CHUNK_END,
+	H1_TRAILER, /* at the start of a line */
+	H1_TRAILER_LINE,
+	H1_UNTIL_CLOSE,
+	H1_SYNC, /* joined mid-stream: waits for a start line at the start of a send or recv */
+};
+
+/* One direction of a connection. */
+struct h1_dir {
+	__u64 remain;
+	__u64 body; /* body bytes of this message so far */
+	__u64 first_ns; /* when its first byte was seen */
+	__u32 first_seq; /* TCP sequence of that byte */
+	__u32 next_seq; /* TCP sequence we expect next */
+	__u32 head_len;
+	__u32 scan; /* start of the last line of the incomplete head */
+	__u8 state;
+	__u8 digits; /* of the chunk size */
+	__u8 tries; /* start lines looked for in vain */
+	__u8 seq_valid;
+	__u32 pad;
+};
+
+enum conn_proto {
+	PROTO_HTTP1 = 0, /* or not known yet */
+	PROTO_NONE, /* not HTTP, or handed off after an upgrade: look away */
+};
+
+enum sk_flag {
+	SK_FROM_START = 1, /* no byte of the connection was missed */
+	SK_UNIX = 2,
+	SK_CONNECTING = 8,
+};
+
+struct sk_ctx {
+	__u64 cookie;
+	__u64 connect_ns;
+	__u32 tgid;
+	__u32 netns;
+	__u8 laddr[16];
+	__u8 raddr[16];
+	__u16 lport;
+	__u16 rport;
+	__u8 role;
+	__u8 proto;
+	__u8 flags;
+	__u8 connect_link;
+	__u32 req_next; /* number of the next request head */
+	__u32 req_high; /* highest number ever given out, for undone speculation */
+	__u32 rsp_next; /* number of the request that the next response answers */
+	__u32 was_head; /* by number modulo 32: the method was HEAD */
+	__u32 was_connect;
+	__u16 status; /* of the response in progress */
+	__u8 connect_flags;
+	__u8 pad;
+	struct h1_dir req;
+	struct h1_dir rsp;
+	struct trace_ctx connect_ctx; /* parent at connect time */
+};
+
+enum src_kind {
+	SRC_NONE = 0, /* bytes that cannot be read: splice, io_uring */
+	SRC_BUF,
+	SRC_UIOV, /* struct iovec array in user memory */
+	SRC_KIOV, /* the same, copied in by the kernel */
+	SRC_MSG, /* struct msghdr in user memory */
+	SRC_MMSG, /* struct mmsghdr array in user memory */
+};
+
+/* Where the bytes of a send or recv lie in user memory. */
+struct src {
+	__u64 ptr;
+	__u64 len; /* SRC_BUF: bytes; else: elements */
+	__u32 skip; /* SRC_KIOV: offset into the first element */
+	__u32 kind;
+};
+
+enum task_flag {
+	TASK_MULTIPLEX = 1, /* took a request up while another was open */
+	TASK_INHERITED = 2, /* cur was copied at fork, as a thread */
+	TASK_INHERITED_PROC = 4, /* ... as a process */
+	TASK_SPECULATED = 8, /* spec_* describe the send in progress */
+};
+
+struct task_ctx {
+	struct src src; /* of the system call in progress */
+	struct req_key cur; /* the server request this task works for; conn 0: none */
+	__u64 spec_conn;
+	struct h1_dir spec_dir; /* the parser before the send in progress */
+	__u32 spec_seq;
+	__u32 spec_len;
+	__u32 spec_req_next;
+	__u32 flags;
+	__u32 mmsg;
+	__u32 pad;
+};
+
+/* A selected process, as the kernel side sees it. */
+struct proc {
+	__u64 since; /* first seen */
+	__u64 xor_conn; /* over the keys of the open server requests: with one open, its key */
+	__u64 xor_stream;
+	__u32 open;
+	__u32 joined_clones; /* threads started in a request that ended before it */
+	__u32 pooled; /* a thread started in a request outlived it */
+	__u32 pad;
+};
+
+/* A destination of a process. */
+struct dest {
+	__u8 addr[16];
+	__u32 tgid;
+	__u32 port;
+};
+
+enum dest_flag {
+	DEST_CALLED_IDLE = 1, /* a request was sent there while none was open */
+	DEST_CONNECTED_IDLE = 2, /* a connect was made */
+};
+
+/* Names one outgoing request to the other end of its connection on this host. */
+struct join_key {
+	__u8 addr[16]; /* TCP: address of the client; unix: its socket cookie */
+	__u32 seq; /* TCP: sequence of the first byte; unix: number of the request */
+	__u16 port; /* of the client; unix: 0 */
+	__u16 is_unix;
+};
+
+struct join {
+	struct trace_ctx ctx;
+	__u32 trace_flags;
+	__u32 pad;
+};
+
+struct by_parent_key {
+	struct trace_ctx ctx; /* as received */
+	__u32 tgid;
+	__u32 pad;
+};
+
+struct by_parent {
+	struct req_key key;
+	__u32 shared; /* several requests carry the same header */
+	__u32 pad;
+};
+
+#endif

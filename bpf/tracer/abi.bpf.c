@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+#include "common.h"
+
+/* The one definition of the configuration, and the types that only ring records use: they are
+ * in BTF, and so in the skeleton, because something here names them.
+ */
+const volatile struct tracer_config cfg = {};
+
+const struct ev_request *btf_anchor_request __attribute__((unused));
+const struct ev_end *btf_anchor_end __attribute__((unused));
+const struct ev_connect *btf_anchor_connect __attribute__((unused));
+const struct ev_proc *btf_anchor_proc __attribute__((unused));
+enum ev_kind btf_anchor_kind __attribute__((unused));
+enum role btf_anchor_role __attribute__((unused));
+enum link btf_anchor_link __attribute__((unused));
+enum end_reason btf_anchor_reason __attribute__((unused));
+enum counter btf_anchor_stat __attribute__((unused));
+enum abi_limits btf_anchor_limits __attribute__((unused));
+enum ev_exec_flag btf_anchor_exec __attribute__((unused));
+enum proc_flag btf_anchor_proc_flag __attribute__((unused));
+enum sampler_kind btf_anchor_sampler __attribute__((unused));
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+#include "request.h"
+
+/*
+ * Life of processes and threads. Selection and the request a task works for are copied at fork
+ * and dropped at exit; user space hears of all processes on a ring of its own.
+ */
+
+static __always_inline bool holds_open_request(struct task_ctx *t)
+{
+	struct parent unused = {};
+
+	return t && t->cur.conn && parent_from(&t->cur, &unused);
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(tp_fork, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 from = parent->tgid, to = child->tgid;
+	struct task_ctx *pt, *ct;
+
+	if (!tgid_selected(from) || child->flags & PF_KTHREAD_)
+		return 0;
+	if (from != to) {
+		struct proc_conf *conf = bpf_map_lookup_elem(&proc_conf, &from);
+
+		if (conf) {
+			struct proc_conf copy = *conf;
+
+			bpf_map_update_elem(&proc_conf, &to, &copy, BPF_ANY);
+		}
+		tgid_select(to, true);
+		emit_proc(EV_FORK, from, to, 0);
+	}
+	pt = bpf_task_storage_get(&task_ctxs, parent, 0, 0);
+	if (!holds_open_request(pt))
+		return 0;
+	ct = bpf_task_storage_get(&task_ctxs, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!ct) {
+		stat_inc(STAT_TASK_STATE);
+		return 0;
+	}
+	ct->cur = pt->cur;
+	ct->flags = from == to ? TASK_INHERITED : TASK_INHERITED_PROC;
+	if (pt->flags & TASK_INHERITED)
+		ct->flags = TASK_INHERITED;
+	return 0;
+}
+
+/* Of all processes: whoever is not selected may become so by what it runs. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(tp_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
+{
+	__u32 tgid = p->tgid;
+	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
+	bool serving = holds_open_request(t);
+
+	/* what user space knew was about another program */
+	bpf_map_delete_elem(&proc_conf, &tgid);
+	if (tgid_selected(tgid))
+		bpf_map_delete_elem(&procs, &tgid);
+	emit_proc(EV_EXEC, tgid, 0, serving ? EXEC_SERVING : 0);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(tp_exit, struct task_struct *p)
+{
+	__u32 tgid = p->tgid;
+	struct task_ctx *t;
+	struct proc *proc;
+
+	if (p->signal->live.counter == 0) {
+		tgid_select(tgid, false);
+		bpf_map_delete_elem(&procs, &tgid);
+		bpf_map_delete_elem(&proc_conf, &tgid);
+		emit_proc(EV_EXIT, tgid, 0, 0);
+		return 0;
+	}
+	if (!tgid_selected(tgid))
+		return 0;
+	t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
+	if (!t || !(t->flags & TASK_INHERITED))
+		return 0;
+	proc = bpf_map_lookup_elem(&procs, &tgid);
+	if (!proc)
+		return 0;
+	if (holds_open_request(t))
+		__sync_fetch_and_add(&proc->joined_clones, 1);
+	else
+		proc->pooled = 1;
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

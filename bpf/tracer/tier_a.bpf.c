@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+#include "core.h"
+#include "iter.h"
+
+/*
+ * Tier A: trampolines. The entry sees the iterator before it advances, the exit what became of
+ * it; task storage carries it from one to the other, as a task is in one call at a time.
+ */
+
+static __always_inline struct task_ctx *call_begins(struct msghdr *msg)
+{
+	struct task_ctx *t;
+
+	if (!tgid_selected(current_tgid()))
+		return NULL;
+	t = task_get();
+	if (!t) {
+		stat_inc(STAT_TASK_STATE);
+		return NULL;
+	}
+	src_from_iter(&msg->msg_iter, &t->src);
+	return t;
+}
+
+static __always_inline struct task_ctx *call_ends(void)
+{
+	if (!tgid_selected(current_tgid()))
+		return NULL;
+	return bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0, 0);
+}
+
+/* int tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size) */
+SEC("fentry/tcp_sendmsg")
+int BPF_PROG(fe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
+{
+	struct task_ctx *t = call_begins(msg);
+	struct src src;
+
+	if (!t)
+		return 0;
+	src = t->src;
+	if (src.kind == SRC_BUF)
+		src.len = size;
+	on_send_early(sk, &src, t, size);
+	return 0;
+}
+
+static __always_inline int sent(struct sock *sk, int ret)
+{
+	struct task_ctx *t = call_ends();
+	struct src src;
+
+	if (!t)
+		return 0;
+	src = t->src;
+	on_send(sk, &src, t, ret);
+	return 0;
+}
+
+static __always_inline int received(struct sock *sk, int ret, int flags)
+{
+	struct task_ctx *t = call_ends();
+	struct src src;
+
+	if (!t)
+		return 0;
+	src = t->src;
+	on_recv(sk, &src, t, ret, flags);
+	return 0;
+}
+
+SEC("fexit/tcp_sendmsg")
+int BPF_PROG(fx_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size, int ret)
+{
+	return sent(sk, ret);
+}
+
+/*
+ * tcp_recvmsg() lost an argument twice: (sk, msg, len, nonblock, flags, addr_len) up to v5.18,
+ * (sk, msg, len, flags, addr_len) since ec095263a965 ("net: remove noblock parameter from
+ * recvmsg() entities"), (sk, msg, len, flags) in v7.2. The entry needs the first two only; of
+ * the exits, user space loads the one whose arity BTF gives.
+ */
+SEC("fentry/tcp_recvmsg")
+int BPF_PROG(fe_tcp_recvmsg, struct sock *sk, struct msghdr *msg)
+{
+	call_begins(msg);
+	return 0;
+}
+
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(fx_tcp_recvmsg4, struct sock *sk, struct msghdr *msg, size_t len, int flags, int ret)
+{
+	return received(sk, ret, flags);
+}
+
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(fx_tcp_recvmsg5, struct sock *sk, struct msghdr *msg, size_t len, int flags,
+	     int *addr_len, int ret)
+{
+	return received(sk, ret, flags);
+}
+
+/* int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len) */
+SEC("fentry/unix_stream_sendmsg")
+int BPF_PROG(fe_unix_sendmsg, struct socket *sock, struct msghdr *msg)
+{
+	call_begins(msg);
+	return 0;
+}
+
+SEC("fexit/unix_stream_sendmsg")
+int BPF_PROG(fx_unix_sendmsg, struct socket *sock, struct msghdr *msg, size_t len, int ret)
+{
+	return sent(sock->sk, ret);
+}
+
+/* int unix_stream_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags) */
+SEC("fentry/unix_stream_recvmsg")
+int BPF_PROG(fe_unix_recvmsg, struct socket *sock, struct msghdr *msg)
+{
+	call_begins(msg);
+	return 0;
+}
+
+SEC("fexit/unix_stream_recvmsg")
+int BPF_PROG(fx_unix_recvmsg, struct socket *sock, struct msghdr *msg, size_t size, int flags,
+	     int ret)
+{
+	return received(sock->sk, ret, flags);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

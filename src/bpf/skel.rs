@@ -1,0 +1,15 @@
+//! The skeleton that libbpf-cargo generates from `bpf/tracer`.
+#![allow(
+    clippy::all,
+    clippy::pedantic,
+    dead_code,
+    missing_docs,
+    missing_debug_implementations,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unsafe_op_in_unsafe_fn,
+    unused
+)]
+
+include!(concat!(env!("OUT_DIR"), "/tracer.skel.rs"));
