@@ -17,8 +17,7 @@ struct tracer_config {
 	__u8 sampler; /* enum sampler_kind, for roots; for every span when !parent_based */
 	__u8 parent_based;
 	__u8 join; /* same-host joining */
-	__u8 pre_send; /* a hook sees client bytes before they leave */
-	__u8 pad[4];
+	__u8 pad[5];
 };
 
 extern const volatile struct tracer_config cfg;

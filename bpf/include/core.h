@@ -160,12 +160,12 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct task_
 				 __u32 seq, __u32 gap)
 {
 	struct scratch *s = scratch_take();
-	struct walk w = {.s = s, .c = c, .t = t, .d = d, .sk = sk};
 
 	if (!s) {
 		conn_resync(c, bpf_ktime_get_ns(), STAT_LOST_SYNC);
 		return;
 	}
+	s->f.sk = (__u64)sk;
 	s->f.now = bpf_ktime_get_ns();
 	s->f.tgid = tgid;
 	s->f.is_rsp = d == &c->rsp;
@@ -177,14 +177,31 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct task_
 		/* backwards, or too far to be one connection's backlog */
 		if (gap > 1U << 30)
 			s->f.fault = 1;
-		http1_feed(&w);
+		http1_feed(s, c, t);
 	}
 	if (c->proto == PROTO_HTTP1) {
 		feed_init(&s->f, src, len);
 		s->f.seq = seq;
-		http1_feed(&w);
+		http1_feed(s, c, t);
 	}
 	scratch_put(s);
+}
+
+/* A response without a length is complete when its connection is. */
+static __always_inline void until_close_ends(struct sk_ctx *c)
+{
+	struct ending e = {
+		.now = bpf_ktime_get_ns(),
+		.request_body = c->req.body,
+		.response_body = c->rsp.body,
+		.stream = c->rsp_next,
+		.status = c->status,
+		.reason = END_COMPLETE,
+	};
+
+	request_end(c, &e);
+	c->rsp_next++;
+	c->rsp.state = H1_IDLE;
 }
 
 static __always_inline void on_recv(struct sock *sk, const struct src *src, struct task_ctx *t,
@@ -204,10 +221,7 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, stru
 	d = c->role == ROLE_SERVER ? &c->req : &c->rsp;
 	if (!ret) {
 		if (c->role == ROLE_CLIENT && d->state == H1_UNTIL_CLOSE) {
-			request_end(c, c->rsp_next, bpf_ktime_get_ns(), END_COMPLETE, c->status, 0,
-				    c->req.body, d->body);
-			c->rsp_next++;
-			d->state = H1_IDLE;
+			until_close_ends(c);
 		}
 		return;
 	}
@@ -363,10 +377,7 @@ static __always_inline void on_shutdown(struct sock *sk, struct sk_ctx *c, bool 
 		return;
 	}
 	if (c->rsp.state == H1_UNTIL_CLOSE && !error && (closed || c->role == ROLE_SERVER)) {
-		request_end(c, c->rsp_next, now, END_COMPLETE, c->status, 0, c->req.body,
-			    c->rsp.body);
-		c->rsp_next++;
-		c->rsp.state = H1_IDLE;
+		until_close_ends(c);
 	}
 	if (!closed)
 		return;

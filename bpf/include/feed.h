@@ -12,8 +12,9 @@
  */
 
 #define WINDOW	  1024 /* user bytes fetched at a time */
-#define HEAD_ROOM (HEAD_MAX + WINDOW + 64)
+#define HEAD_ROOM (HEAD_MAX + HEAD_PIECE)
 #define IOV_MAX	  1024
+#define CONTROL_MAX 32
 #define SCRATCHES 3
 
 struct head_info {
@@ -42,7 +43,9 @@ enum known_header {
 
 struct feed {
 	struct src src;
+	__u64 sk; /* address, for reads only */
 	__u64 now;
+	__u64 first_ns; /* of the head that is complete */
 	__u64 seg_addr; /* current run of contiguous user bytes */
 	__u32 seg_start; /* its offset in this feed */
 	__u32 seg_len;
@@ -54,12 +57,18 @@ struct feed {
 	__u32 line; /* start of the line being scanned, in the head */
 	__u32 scan; /* no newline before this */
 	__u32 end; /* head bytes available */
+	__u32 first_seq;
 	__u8 is_rsp;
 	__u8 from_sync;
 	__u8 rescan; /* part of the head came in an earlier feed */
 	__u8 has_seq;
 	__u8 fault;
-	__u8 pad[3];
+	__u8 control_bad;
+	__u8 control_done;
+	__u8 can_join;
+	__u32 control_len;
+	struct h1_dir control_dir;
+	__u8 control[CONTROL_MAX];
 	struct head_info head;
 };
 
@@ -86,10 +95,16 @@ struct {
 struct walk {
 	struct scratch *s;
 	struct sk_ctx *c;
-	struct task_ctx *t;
+	struct task_ctx *t; /* or NULL */
 	struct h1_dir *d;
-	struct sock *sk;
 };
+
+/*
+ * Functions that are verified by themselves, once, whoever calls them. Without them the paths
+ * through the parser multiply with those of its callers, past what a verifier will look at.
+ * __weak, as every object that includes them has a copy.
+ */
+#define __separately __weak __noinline
 
 static __always_inline struct scratch *scratch_take(void)
 {
@@ -164,10 +179,19 @@ fault:
 	return 1;
 }
 
-/* Finds the user address of offset `pos`; false if it cannot be read. */
-static __always_inline bool seg_find(struct walk *w)
+__separately int seg_walk(struct scratch *s)
 {
-	struct feed *f = &w->s->f;
+	struct walk w = {.s = s};
+
+	if (s)
+		bpf_loop(IOV_MAX, seg_step, &w, 0);
+	return 0;
+}
+
+/* Finds the user address of offset `pos`; false if it cannot be read. */
+static __always_inline bool seg_find(struct scratch *s)
+{
+	struct feed *f = &s->f;
 
 	if (f->src.kind == SRC_NONE)
 		return false;
@@ -175,7 +199,7 @@ static __always_inline bool seg_find(struct walk *w)
 		return true;
 	if (f->src.kind == SRC_BUF || f->fault)
 		return false;
-	bpf_loop(IOV_MAX, seg_step, w, 0);
+	seg_walk(s);
 	return !f->fault;
 }
 

@@ -19,7 +19,6 @@
 
 #define HTTP_11	 WORD('H', 'T', 'T', 'P', '/', '1', '.', '1')
 #define HTTP_10	 WORD('H', 'T', 'T', 'P', '/', '1', '.', '0')
-#define OWS_MAX	 64
 #define SCAN_MAX 9000 /* lines and 64-byte steps of the longest head */
 
 /* Offset of the first newline byte in a word, 8 if there is none. */
@@ -101,85 +100,119 @@ static __always_inline void status_line(struct scratch *s, __u32 start, __u32 le
 	h->status = a * 100 + b * 10 + c;
 }
 
-/* Narrows [*from, *to) to the header's value without white space around it. */
-static __always_inline bool trim(struct scratch *s, __u32 *from, __u32 *to)
+/* The value of a header under examination: [from, to) of the head. */
+struct value {
+	struct scratch *s;
+	__u64 number;
+	__u32 from;
+	__u32 to;
+	__u32 bad;
+	__u32 pad;
+};
+
+static __always_inline bool is_ows(__u8 c)
 {
-	__u32 a = *from, b = *to;
-
-	for (int i = 0; i < OWS_MAX && a < b; i++) {
-		__u8 c = ld1(s, a);
-
-		if (c != ' ' && c != '\t')
-			break;
-		a++;
-	}
-	for (int i = 0; i < OWS_MAX && a < b; i++) {
-		__u8 c = ld1(s, b - 1);
-
-		if (c != ' ' && c != '\t')
-			break;
-		b--;
-	}
-	*from = a;
-	*to = b;
-	return a < b;
+	return c == ' ' || c == '\t';
 }
 
-static __noinline int length_header(struct scratch *s, __u32 from, __u32 to)
+static long trim_front(__u32 i, struct value *v)
 {
-	struct head_info *h = &s->f.head;
-	__u64 value = 0;
-
-	h->last = HDR_FRAMING;
-	if (!trim(s, &from, &to) || to - from > 18) {
-		h->bad = 1;
-		return 0;
-	}
-	for (int i = 0; i < 18; i++) {
-		__u8 c;
-
-		if (from + i >= to)
-			break;
-		c = ld1(s, from + i) - '0';
-		if (c > 9)
-			h->bad = 1;
-		value = value * 10 + c;
-	}
-	/* RFC 9112 6.3: repeated and different is an attack or an accident */
-	if (h->has_length && h->length != value)
-		h->bad = 1;
-	h->has_length = 1;
-	h->length = value;
+	if (v->from >= v->to || !is_ows(ld1(v->s, v->from)))
+		return 1;
+	v->from++;
 	return 0;
 }
 
-static __noinline int encoding_header(struct scratch *s, __u32 from, __u32 to)
+static long trim_back(__u32 i, struct value *v)
 {
-	struct head_info *h = &s->f.head;
+	if (v->from >= v->to || !is_ows(ld1(v->s, v->to - 1)))
+		return 1;
+	v->to--;
+	return 0;
+}
 
+/* Takes the white space around a value away. False if nothing is left. */
+static __always_inline bool trim(struct value *v)
+{
+	bpf_loop(HEAD_MAX, trim_front, v, 0);
+	bpf_loop(HEAD_MAX, trim_back, v, 0);
+	return v->from < v->to;
+}
+
+static long digit_step(__u32 i, struct value *v)
+{
+	__u8 c;
+
+	if (v->from + i >= v->to)
+		return 1;
+	c = ld1(v->s, v->from + i) - '0';
+	if (c > 9)
+		v->bad = 1;
+	v->number = v->number * 10 + c;
+	return 0;
+}
+
+__separately int length_header(struct scratch *s, __u32 from, __u32 to)
+{
+	struct value v = {.s = s, .from = from, .to = to};
+	struct head_info *h;
+
+	if (!s)
+		return 0;
+	h = &s->f.head;
+	h->last = HDR_FRAMING;
+	if (!trim(&v) || v.to - v.from > 18) {
+		h->bad = 1;
+		return 0;
+	}
+	bpf_loop(18, digit_step, &v, 0);
+	h->bad |= !!v.bad;
+	/* RFC 9112 6.3: repeated and different is an attack or an accident */
+	if (h->has_length && h->length != v.number)
+		h->bad = 1;
+	h->has_length = 1;
+	h->length = v.number;
+	return 0;
+}
+
+__separately int encoding_header(struct scratch *s, __u32 from, __u32 to)
+{
+	const __u64 mask = ~(0xffULL << 56);
+	struct value v = {.s = s, .from = from, .to = to};
+	struct head_info *h;
+	__u8 before;
+
+	if (!s)
+		return 0;
+	h = &s->f.head;
 	h->last = HDR_FRAMING;
 	h->te = 1;
 	h->chunked = 0;
-	if (!trim(s, &from, &to) || to - from < 7)
+	if (!trim(&v) || v.to - v.from < 7)
 		return 0;
 	/* the last coding decides */
-	if (((ld8(s, to - 7) | LOWER) & ~(0xffULL << 56)) ==
-	    (WORD('c', 'h', 'u', 'n', 'k', 'e', 'd', 0) | (LOWER & ~(0xffULL << 56))))
-		h->chunked = to - from == 7 || ld1(s, to - 8) == ',' || ld1(s, to - 8) == ' ' ||
-			     ld1(s, to - 8) == '\t';
+	before = ld1(s, v.to - 8);
+	if (((ld8(s, v.to - 7) | LOWER) & mask) ==
+	    (WORD('c', 'h', 'u', 'n', 'k', 'e', 'd', 0) & mask))
+		h->chunked = v.to - v.from == 7 || before == ',' || is_ows(before);
 	return 0;
 }
 
-static __noinline int traceparent_header(struct scratch *s, __u32 from, __u32 to)
+__separately int traceparent_header(struct scratch *s, __u32 from, __u32 to)
 {
-	struct head_info *h = &s->f.head;
+	struct value v = {.s = s, .from = from, .to = to};
+	struct head_info *h;
 
+	if (!s)
+		return 0;
+	h = &s->f.head;
 	h->last = HDR_TRACEPARENT;
-	trim(s, &from, &to);
+	trim(&v);
+	from = v.from;
 	barrier_var(from);
 	/* a second one makes both worthless */
-	if (h->tp_count++ || from > HEAD_MAX || to < from ||
-	    !traceparent_parse(s->buf + from, to - from, &h->tp))
+	if (h->tp_count++ || from > HEAD_MAX || v.to < from ||
+	    !traceparent_parse(s->buf + from, v.to - from, &h->tp))
 		h->tp_count = 2;
 	return 0;
 }
@@ -257,12 +290,7 @@ static long scan_step(__u32 i, struct walk *w)
 		status_line(s, line, len);
 	else
 		request_line(s, line, len);
-	return f->head.not_http;
-}
-
-static __always_inline void head_scan(struct walk *w)
-{
-	bpf_loop(SCAN_MAX, scan_step, w, 0);
+	return !!f->head.not_http;
 }
 
 static __always_inline void head_reset(struct feed *f)
@@ -272,14 +300,22 @@ static __always_inline void head_reset(struct feed *f)
 	f->scan = 0;
 }
 
-/* All of a head that came in pieces, from its first line. */
-static __always_inline void head_rescan(struct walk *w)
+/* Goes on with the head in the buffer, up to its end or the end of what is there. */
+__separately int head_scan(struct scratch *s)
 {
-	struct feed *f = &w->s->f;
+	struct walk w = {.s = s};
 
-	head_reset(f);
-	f->rescan = 0;
-	head_scan(w);
+	if (s)
+		bpf_loop(SCAN_MAX, scan_step, &w, 0);
+	return 0;
+}
+
+/* Could these first `n` bytes be the beginning of a message? */
+__separately int head_plausible(struct scratch *s, __u32 n)
+{
+	if (!s)
+		return 0;
+	return s->f.is_rsp ? response_start(s, n) : request_start(s, n);
 }
 
 #endif

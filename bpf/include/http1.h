@@ -43,38 +43,55 @@ static long drop_step(__u32 i, struct drop *x)
 	bool first = x->stream == c->rsp_next;
 	bool last = x->stream + 1 == c->req_next;
 
+	struct ending e = {
+		.now = x->now,
+		.request_body = last ? c->req.body : 0,
+		.response_body = first ? c->rsp.body : 0,
+		.status = first ? c->status : 0,
+		.error = x->error,
+		.stream = x->stream,
+		.reason = x->reason,
+	};
+
 	if ((__s32)(c->req_high - x->stream) <= 0)
 		return 1;
-	request_end(c, x->stream, x->now, x->reason, first ? c->status : 0, x->error,
-		    last ? c->req.body : 0, first ? c->rsp.body : 0);
+	request_end(c, &e);
 	x->stream++;
 	return 0;
 }
 
 /* Ends every open request of the connection. */
-static __always_inline void drop_all(struct sk_ctx *c, __u64 now, __u8 reason, __u16 error)
+__separately int drop_all(struct sk_ctx *c, __u64 now, __u32 reason, __u32 error)
 {
-	struct drop x = {.c = c, .now = now, .stream = c->rsp_next, .error = error,
-			 .reason = reason};
+	struct drop x = {.c = c, .now = now, .error = error, .reason = reason};
 
+	if (!c)
+		return 0;
+	x.stream = c->rsp_next;
 	if (c->req_high != c->rsp_next)
 		bpf_loop(PIPELINE_MAX + 2, drop_step, &x, 0);
 	c->rsp_next = c->req_next = c->req_high;
 	c->status = 0;
+	return 0;
 }
 
 /* Other bytes than HTTP/1 from now on. */
-static __always_inline void conn_leave(struct sk_ctx *c, __u64 now, __u8 reason)
+__separately int conn_leave(struct sk_ctx *c, __u64 now, __u32 reason)
 {
+	if (!c)
+		return 0;
 	drop_all(c, now, reason, 0);
 	dir_forget(c, &c->req, false);
 	dir_forget(c, &c->rsp, true);
 	c->proto = PROTO_NONE;
+	return 0;
 }
 
 /* We lost our place: wait for the next request that begins with a send or recv. */
-static __always_inline void conn_resync(struct sk_ctx *c, __u64 now, __u32 why)
+__separately int conn_resync(struct sk_ctx *c, __u64 now, __u32 why)
 {
+	if (!c)
+		return 0;
 	stat_inc(why);
 	drop_all(c, now, END_DISCARD, 0);
 	dir_forget(c, &c->req, false);
@@ -84,6 +101,7 @@ static __always_inline void conn_resync(struct sk_ctx *c, __u64 now, __u32 why)
 	c->flags &= ~SK_FROM_START;
 	if (++c->req.tries > SYNC_TRIES)
 		c->proto = PROTO_NONE;
+	return 0;
 }
 
 static __always_inline void request_message_end(struct sk_ctx *c)
@@ -103,12 +121,18 @@ static __always_inline void response_message_end(struct walk *w, __u8 reason)
 	struct sk_ctx *c = w->c;
 	__u32 stream = c->rsp_next;
 	bool sending = stream + 1 == c->req_next;
+	struct ending e = {};
 
 	c->rsp.state = H1_IDLE;
 	if (stream == c->req_next)
 		return;
-	request_end(c, stream, w->s->f.now, reason, c->status, 0, sending ? c->req.body : 0,
-		    c->rsp.body);
+	e.now = w->s->f.now;
+	e.request_body = sending ? c->req.body : 0;
+	e.response_body = c->rsp.body;
+	e.status = c->status;
+	e.stream = stream;
+	e.reason = reason;
+	request_end(c, &e);
 	c->rsp_next = stream + 1;
 	c->status = 0;
 	if (w->t && w->t->cur.conn == c->cookie && w->t->cur.stream == stream) {
@@ -147,8 +171,13 @@ static __always_inline void request_head(struct walk *w)
 		c->rsp.state = H1_IDLE;
 		w->d->tries = 0;
 	}
-	request_begin(w, stream, w->s->f.line,
-		      c->flags & SK_UNIX ? !!(c->flags & SK_FROM_START) : w->d->seq_valid);
+	w->s->key.conn = c->cookie;
+	w->s->key.stream = stream;
+	w->s->key.pad = 0;
+	w->s->f.first_ns = w->d->first_ns;
+	w->s->f.first_seq = w->d->first_seq;
+	w->s->f.can_join = c->flags & SK_UNIX ? !!(c->flags & SK_FROM_START) : w->d->seq_valid;
+	request_begin(w->s, c, w->t);
 	w->d->body = 0;
 	w->d->head_len = 0;
 	if (h->bad || (h->te && !h->chunked)) {
@@ -213,21 +242,25 @@ static __always_inline void head_save(struct walk *w, __u32 had)
 {
 	struct head_key k = {.conn = w->c->cookie, .response = w->s->f.is_rsp};
 	struct head *kept = bpf_map_lookup_elem(&heads, &k);
-	__u32 len = w->d->head_len, add;
+	__u32 len = w->d->head_len;
 
 	if (!kept) {
 		if (bpf_map_update_elem(&heads, &k, w->s->buf, BPF_NOEXIST))
 			conn_resync(w->c, w->s->f.now, STAT_HEADS_FULL);
 		return;
 	}
-	add = len - had;
-	barrier_var(had);
-	if (had >= HEAD_MAX)
-		return;
-	barrier_var(add);
-	if (add > HEAD_MAX - had)
-		return;
-	bpf_probe_read_kernel(kept->bytes + had, add, w->s->buf + had);
+	for (int i = 0; i < HEAD_MAX / HEAD_PIECE && had < len; i++) {
+		__u32 n = len - had;
+
+		if (n > HEAD_PIECE)
+			n = HEAD_PIECE;
+		barrier_var(n);
+		barrier_var(had);
+		if (had >= HEAD_MAX || n > HEAD_PIECE)
+			return;
+		bpf_probe_read_kernel(kept->bytes + had, n, w->s->buf + had);
+		had += n;
+	}
 }
 
 static __always_inline void head_restore(struct walk *w)
@@ -295,13 +328,13 @@ static __always_inline long head_step(struct walk *w)
 			d->state = H1_IDLE;
 			return 0;
 		}
-		if (f->is_rsp ? !response_start(s, n) : !request_start(s, n))
+		if (!head_plausible(s, n))
 			return head_refuse(w);
 	}
 	f->pos += n;
 	d->head_len = had + n;
 	f->end = d->head_len;
-	head_scan(w);
+	head_scan(s);
 	if (f->head.not_http)
 		return head_refuse(w);
 	if (!f->head.done) {
@@ -315,7 +348,9 @@ static __always_inline long head_step(struct walk *w)
 	if (f->rescan) {
 		d->head_len = f->line;
 		f->end = f->line;
-		head_rescan(w);
+		head_reset(f);
+		f->rescan = 0;
+		head_scan(s);
 		heads_forget(w->c, f->is_rsp);
 		if (f->head.not_http)
 			return head_refuse(w);
@@ -331,84 +366,101 @@ too_long:
 	return 1;
 }
 
+/* One byte of a chunk size, an extension or a trailer. Returns 1 when a body or message ends. */
+static long control_byte(__u32 i, struct walk *w)
+{
+	struct feed *f = &w->s->f;
+	struct h1_dir *d = &f->control_dir;
+	__u8 c;
+	int v;
+
+	if (i >= f->control_len)
+		return 1;
+	c = f->control[i % CONTROL_MAX];
+	f->pos++;
+	switch (d->state) {
+	case H1_CHUNK_SIZE:
+		v = hex_digit(c >= 'A' ? c | 0x20 : c);
+		if (v >= 0 && d->digits < 15) {
+			d->remain = d->remain << 4 | v;
+			d->digits++;
+			return 0;
+		}
+		if (!d->digits || v >= 0)
+			break;
+		if (c == ';' || is_ows(c))
+			d->state = H1_CHUNK_EXT;
+		else if (c != '\n')
+			return c == '\r' ? 0 : (f->control_bad = 1);
+	/* fall through */
+	case H1_CHUNK_EXT:
+		if (c != '\n')
+			return 0;
+		d->state = d->remain ? H1_CHUNK_DATA : H1_TRAILER;
+		return 1;
+	case H1_CHUNK_END:
+		if (c == '\r')
+			return 0;
+		if (c != '\n')
+			break;
+		d->state = H1_CHUNK_SIZE;
+		d->remain = 0;
+		d->digits = 0;
+		return 0;
+	case H1_TRAILER:
+		if (c == '\n') {
+			f->control_done = 1;
+			return 1;
+		}
+		if (c != '\r')
+			d->state = H1_TRAILER_LINE;
+		return 0;
+	case H1_TRAILER_LINE:
+		if (c == '\n')
+			d->state = H1_TRAILER;
+		return 0;
+	}
+	f->control_bad = 1;
+	return 1;
+}
+
+__separately int control_bytes(struct scratch *s)
+{
+	struct walk w = {.s = s};
+
+	if (s)
+		bpf_loop(CONTROL_MAX, control_byte, &w, 0);
+	return 0;
+}
+
 /* Chunk sizes, extensions, trailers: bytes that are looked at one by one. */
 static __always_inline long control_step(struct walk *w)
 {
 	struct feed *f = &w->s->f;
-	struct h1_dir *d = w->d;
 	__u32 n = f->seg_start + f->seg_len - f->pos;
-	__u64 bytes[4];
 
 	if (n > f->len - f->pos)
 		n = f->len - f->pos;
-	if (n > sizeof(bytes))
-		n = sizeof(bytes);
+	if (n > CONTROL_MAX)
+		n = CONTROL_MAX;
 	barrier_var(n);
-	if (n > sizeof(bytes) ||
-	    bpf_probe_read_user(bytes, n, (void *)(f->seg_addr + (f->pos - f->seg_start)))) {
+	if (n > CONTROL_MAX ||
+	    bpf_probe_read_user(f->control, n, (void *)(f->seg_addr + (f->pos - f->seg_start)))) {
 		f->fault = 1;
 		return 1;
 	}
-	for (__u32 i = 0; i < sizeof(bytes); i++) {
-		__u8 c;
-		int v;
-
-		if (i >= n)
-			break;
-		c = ((__u8 *)bytes)[i];
-		f->pos++;
-		switch (d->state) {
-		case H1_CHUNK_SIZE:
-			v = hex_digit(c >= 'A' ? c | 0x20 : c);
-			if (v >= 0 && d->digits < 15) {
-				d->remain = d->remain << 4 | v;
-				d->digits++;
-			} else if (!d->digits || v >= 0) {
-				goto bad;
-			} else if (c == '\n') {
-				d->state = d->remain ? H1_CHUNK_DATA : H1_TRAILER;
-				return 0;
-			} else if (c == ';' || c == ' ' || c == '\t') {
-				d->state = H1_CHUNK_EXT;
-			} else if (c != '\r') {
-				goto bad;
-			}
-			break;
-		case H1_CHUNK_EXT:
-			if (c == '\n') {
-				d->state = d->remain ? H1_CHUNK_DATA : H1_TRAILER;
-				return 0;
-			}
-			break;
-		case H1_CHUNK_END:
-			if (c == '\n') {
-				d->state = H1_CHUNK_SIZE;
-				d->remain = 0;
-				d->digits = 0;
-			} else if (c != '\r') {
-				goto bad;
-			}
-			break;
-		case H1_TRAILER:
-			if (c == '\n') {
-				message_end(w);
-				return 0;
-			}
-			if (c != '\r')
-				d->state = H1_TRAILER_LINE;
-			break;
-		case H1_TRAILER_LINE:
-			if (c == '\n')
-				d->state = H1_TRAILER;
-			break;
-		default:
-			return 0;
-		}
+	f->control_len = n;
+	f->control_bad = f->control_done = 0;
+	f->control_dir = *w->d;
+	control_bytes(w->s);
+	*w->d = f->control_dir;
+	if (f->control_bad) {
+		conn_resync(w->c, f->now, STAT_BAD_FRAMING);
+		return 1;
 	}
+	if (f->control_done)
+		message_end(w);
 	return 0;
-bad:
-	conn_resync(w->c, f->now, STAT_BAD_FRAMING);
-	return 1;
 }
 
 /* Passes over body bytes without reading them. */
@@ -449,7 +501,7 @@ static long feed_step(__u32 i, struct walk *w)
 	}
 	if (d->state == H1_SYNC && (f->pos || f->is_rsp))
 		return 1; /* only the start of a feed can be the start of a request */
-	if (!seg_find(w)) {
+	if (!seg_find(w->s)) {
 		f->fault = 1;
 		return 1;
 	}
@@ -474,43 +526,49 @@ static long feed_step(__u32 i, struct walk *w)
 }
 
 /*
- * `len` bytes of one direction went by; where is in f->src. Leaves the parser behind the last
- * byte, or the connection given up.
+ * `f->len` bytes of one direction went by; where is in f->src. Leaves the parser behind the
+ * last byte, or the connection given up.
  */
-static __always_inline void http1_feed(struct walk *w)
+__separately int http1_feed(struct scratch *s, struct sk_ctx *c, struct task_ctx *t)
 {
-	struct feed *f = &w->s->f;
-	struct h1_dir *d = w->d;
+	struct walk w = {.s = s, .c = c, .t = t};
+	struct h1_dir *d;
+	struct feed *f;
 	__u32 had = 0;
 
+	if (!s || !c)
+		return 0;
+	f = &s->f;
+	d = f->is_rsp ? &c->rsp : &c->req;
+	w.d = d;
 	f->from_sync = 0;
 	f->rescan = 0;
 	if (d->state == H1_HEAD && d->head_len) {
 		had = d->head_len;
-		head_restore(w);
+		head_restore(&w);
 		head_reset(f);
 		f->rescan = 1;
 		f->line = f->scan = d->scan;
 	}
-	bpf_loop(STEPS_MAX, feed_step, w, 0);
-	if (w->c->proto != PROTO_HTTP1)
-		return;
+	bpf_loop(STEPS_MAX, feed_step, &w, 0);
+	if (c->proto != PROTO_HTTP1)
+		return 0;
 	if (f->fault) {
-		conn_resync(w->c, f->now,
-			    f->src.kind == SRC_NONE ? STAT_LOST_SYNC : STAT_UNREADABLE);
-		return;
+		conn_resync(c, f->now, f->src.kind == SRC_NONE ? STAT_LOST_SYNC : STAT_UNREADABLE);
+		return 0;
 	}
 	if (d->state == H1_HEAD && d->head_len) {
 		if (f->from_sync) { /* too thin to trust: the whole head must be in one piece */
 			d->state = H1_SYNC;
 			d->head_len = 0;
-			return;
+			return 0;
 		}
 		d->scan = f->line;
-		head_save(w, had);
+		head_save(&w, had);
 	} else if (f->pos < f->len && d->state != H1_SYNC) {
-		conn_resync(w->c, f->now, STAT_LOST_SYNC); /* more steps than one feed may take */
+		conn_resync(c, f->now, STAT_LOST_SYNC); /* more steps than one feed may take */
 	}
+	return 0;
 }
 
 #endif

@@ -103,8 +103,10 @@ struct head_key {
 	__u32 pad;
 };
 
+#define HEAD_PIECE 4096 /* copied at a time, and the room it needs behind the end */
+
 struct head {
-	__u8 bytes[HEAD_MAX];
+	__u8 bytes[HEAD_MAX + HEAD_PIECE];
 };
 
 /*

@@ -236,20 +236,19 @@ static __always_inline __u64 unix_peer_cookie(struct sock *sk)
 	return peer ? BPF_CORE_READ(peer, __sk_common.skc_cookie.counter) : 0;
 }
 
-static __always_inline void request_begin_server(struct walk *w, struct head_info *h, bool can_join)
+static __always_inline void request_begin_server(struct scratch *s, struct sk_ctx *c)
 {
-	struct scratch *s = w->s;
+	struct head_info *h = &s->f.head;
 	struct open_req *r = &s->r;
-	struct sk_ctx *c = w->c;
 	struct join *j = NULL;
 	bool header = h->tp_count == 1;
 
 	if (h->tp_count > 1)
 		stat_inc(STAT_REFUSED_TRACEPARENT);
-	if (cfg.join && can_join) {
-		__u64 peer = c->flags & SK_UNIX ? unix_peer_cookie(w->sk) : 0;
+	if (cfg.join && s->f.can_join) {
+		__u64 peer = c->flags & SK_UNIX ? unix_peer_cookie((struct sock *)s->f.sk) : 0;
 
-		join_key(c, peer, c->flags & SK_UNIX ? s->key.stream : w->d->first_seq, false,
+		join_key(c, peer, c->flags & SK_UNIX ? s->key.stream : s->f.first_seq, false,
 			 &s->jk);
 		j = bpf_map_lookup_elem(&joins, &s->jk);
 	}
@@ -280,18 +279,18 @@ static __always_inline void request_begin_server(struct walk *w, struct head_inf
 	}
 }
 
-static __always_inline void request_begin_client(struct walk *w, struct head_info *h, bool can_join)
+static __always_inline void request_begin_client(struct scratch *s, struct sk_ctx *c,
+						  struct task_ctx *t)
 {
-	struct scratch *s = w->s;
+	struct head_info *h = &s->f.head;
 	struct open_req *r = &s->r;
-	struct sk_ctx *c = w->c;
 	struct proc *p = proc_get(r->tgid);
 	struct parent parent = {}, from = {};
 
 	if (!p)
 		return;
 	random_bytes(r->ctx.span_id, 2);
-	ctx_current(w->t, c, r->tgid, p, DEST_CALLED_IDLE, &parent);
+	ctx_current(t, c, r->tgid, p, DEST_CALLED_IDLE, &parent);
 	if (!p->open && !parent.found)
 		dest_mark(c, r->tgid, p, DEST_CALLED_IDLE);
 	if (h->tp_count == 1) {
@@ -317,8 +316,8 @@ static __always_inline void request_begin_client(struct walk *w, struct head_inf
 	} else {
 		request_root(r);
 	}
-	if (cfg.join && can_join) {
-		r->join_seq = c->flags & SK_UNIX ? s->key.stream : w->d->first_seq;
+	if (cfg.join && s->f.can_join) {
+		r->join_seq = c->flags & SK_UNIX ? s->key.stream : s->f.first_seq;
 		join_key(c, c->cookie, r->join_seq, true, &s->jk);
 		s->j.ctx = r->ctx;
 		s->j.trace_flags = r->trace_flags;
@@ -353,10 +352,8 @@ static __always_inline __u32 unix_path(struct sock *sk, __u8 role, __u8 *out)
 	return len;
 }
 
-static __always_inline void request_announce(struct walk *w, __u32 head_len)
+static __always_inline void request_announce(struct scratch *s, struct sk_ctx *c, __u32 head_len)
 {
-	struct scratch *s = w->s;
-	struct sk_ctx *c = w->c;
 	struct open_req *r = &s->r;
 	struct ev_request *ev = &s->ev;
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
@@ -364,7 +361,7 @@ static __always_inline void request_announce(struct walk *w, __u32 head_len)
 
 	if (cap > HEAD_CAPTURE)
 		cap = HEAD_CAPTURE;
-	ev->hdr.ts = w->d->first_ns;
+	ev->hdr.ts = s->f.first_ns;
 	ev->hdr.kind = EV_REQUEST;
 	ev->hdr.tgid = r->tgid;
 	ev->conn = s->key.conn;
@@ -387,7 +384,7 @@ static __always_inline void request_announce(struct walk *w, __u32 head_len)
 	if (cap > HEAD_CAPTURE)
 		return;
 	if (c->flags & SK_UNIX)
-		ev->unix_len = unix_path(w->sk, r->role, s->buf + cap);
+		ev->unix_len = unix_path((struct sock *)s->f.sk, r->role, s->buf + cap);
 	total = sizeof(*ev) + cap + (c->flags & SK_UNIX ? UNIX_PATH_MAX : 0);
 	barrier_var(total);
 	if (total > sizeof(*ev) + HEAD_CAPTURE + UNIX_PATH_MAX)
@@ -407,10 +404,9 @@ static __always_inline bool event_managed(struct sock *sk)
 }
 
 /* The task that read the request works for it, unless it is an event loop. */
-static __always_inline void task_takes_up(struct walk *w)
+static __always_inline void task_takes_up(struct scratch *s, struct task_ctx *t)
 {
-	struct task_ctx *t = w->t;
-	struct req_key *key = &w->s->key;
+	struct req_key *key = &s->key;
 	struct task_struct *task;
 	struct proc_conf *conf;
 
@@ -423,8 +419,8 @@ static __always_inline void task_takes_up(struct walk *w)
 		return; /* pipelined: the first one is worked on first */
 	t->flags &= ~(TASK_INHERITED | TASK_INHERITED_PROC);
 	t->cur.conn = 0;
-	conf = bpf_map_lookup_elem(&proc_conf, &w->s->r.tgid);
-	if (!conf || !(conf->flags & PROC_THREADS) || event_managed(w->sk))
+	conf = bpf_map_lookup_elem(&proc_conf, &s->r.tgid);
+	if (!conf || !(conf->flags & PROC_THREADS) || event_managed((struct sock *)s->f.sk))
 		return;
 	task = bpf_get_current_task_btf();
 	if (BPF_CORE_READ(task, io_uring))
@@ -432,29 +428,26 @@ static __always_inline void task_takes_up(struct walk *w)
 	t->cur = *key;
 }
 
-/* The head of request number `stream` is complete, in the scratch buffer. */
-static __always_inline void request_begin(struct walk *w, __u32 stream, __u32 head_len,
-					  bool can_join)
+/* The head of request s->key is complete, in the scratch buffer up to f->line. */
+__separately int request_begin(struct scratch *s, struct sk_ctx *c, struct task_ctx *t)
 {
-	struct scratch *s = w->s;
-	struct open_req *r = &s->r;
-	struct sk_ctx *c = w->c;
+	struct open_req *r;
 
-	s->key.conn = c->cookie;
-	s->key.stream = stream;
-	s->key.pad = 0;
+	if (!s || !c)
+		return 0;
+	r = &s->r;
 	if (bpf_map_lookup_elem(&requests, &s->key))
-		return; /* a send that was cut short is sent again */
+		return 0; /* a send that was cut short is sent again */
 	__builtin_memset(r, 0, sizeof(*r));
 	r->key = s->key;
 	r->tgid = s->f.tgid;
 	r->role = c->role;
 	if (c->role == ROLE_SERVER)
-		request_begin_server(w, &s->f.head, can_join);
+		request_begin_server(s, c);
 	else
-		request_begin_client(w, &s->f.head, can_join);
+		request_begin_client(s, c, t);
 	if (r->trace_flags & FLAG_SAMPLED)
-		request_announce(w, head_len);
+		request_announce(s, c, s->f.line);
 	else
 		stat_inc(STAT_UNSAMPLED);
 	if (c->role == ROLE_SERVER) {
@@ -465,33 +458,49 @@ static __always_inline void request_begin(struct walk *w, __u32 stream, __u32 he
 			goto full;
 		if (p)
 			proc_opened(p, &s->key);
-		task_takes_up(w);
-		return;
+		task_takes_up(s, t);
+		return 0;
 	}
 	if (!bpf_map_update_elem(&requests, &s->key, r, BPF_NOEXIST))
-		return;
+		return 0;
 full:
 	stat_inc(STAT_REQUESTS_FULL);
+	return 0;
 }
+
+/* How a request ended. */
+struct ending {
+	__u64 now;
+	__u64 request_body;
+	__u64 response_body;
+	__u32 stream;
+	__u16 status;
+	__u16 error;
+	__u32 reason;
+	__u32 pad;
+};
 
 /*
  * Takes a request out of all tables and reports its end. Runs in any context; of two that end
  * it at once, the one whose delete succeeds does the rest.
  */
-static __always_inline void request_end(struct sk_ctx *c, __u32 stream, __u64 now, __u8 reason,
-					__u16 status, __u16 error, __u64 request_body,
-					__u64 response_body)
+__separately int request_end(struct sk_ctx *c, const struct ending *e)
 {
-	struct req_key key = {.conn = c->cookie, .stream = stream};
-	struct open_req *found = bpf_map_lookup_elem(&requests, &key);
+	struct req_key key = {};
+	struct open_req *found;
 	struct open_req r;
 	struct ev_end *ev;
 
+	if (!c || !e)
+		return 0;
+	key.conn = c->cookie;
+	key.stream = e->stream;
+	found = bpf_map_lookup_elem(&requests, &key);
 	if (!found)
-		return;
+		return 0;
 	r = *found;
 	if (bpf_map_delete_elem(&requests, &key))
-		return;
+		return 0;
 	if (r.flags & REQ_COUNTED) {
 		struct proc *p = bpf_map_lookup_elem(&procs, &r.tgid);
 
@@ -512,25 +521,26 @@ static __always_inline void request_end(struct sk_ctx *c, __u32 stream, __u64 no
 		bpf_map_delete_elem(&joins, &jk);
 	}
 	if (!(r.flags & REQ_ANNOUNCED))
-		return;
+		return 0;
 	ev = bpf_ringbuf_reserve(&rb_data, sizeof(*ev), 0);
 	if (!ev) {
 		stat_inc(STAT_RING_FULL_END);
-		return;
+		return 0;
 	}
 	__builtin_memset(ev, 0, sizeof(*ev));
-	ev->hdr.ts = now;
+	ev->hdr.ts = e->now;
 	ev->hdr.kind = EV_END;
 	ev->hdr.tgid = r.tgid;
 	ev->conn = key.conn;
-	ev->stream = stream;
-	ev->status = status;
-	ev->error = error;
-	ev->request_body = request_body ? request_body : r.body;
-	ev->response_body = response_body;
-	ev->reason = reason;
+	ev->stream = e->stream;
+	ev->status = e->status;
+	ev->error = e->error;
+	ev->request_body = e->request_body ? e->request_body : r.body;
+	ev->response_body = e->response_body;
+	ev->reason = e->reason;
 	ev->role = r.role;
 	bpf_ringbuf_submit(ev, data_wakeup());
+	return 0;
 }
 
 #endif

@@ -1,1 +1,14 @@
-pub mod skel;
+//! The only place that knows libbpf, and the only one with `unsafe`.
+//!
+//! [`Tracer`] owns what is loaded and attached; dropping it detaches everything. [`Control`] is
+//! what the rest of the program may do to the running kernel side, from any thread.
+
+pub mod abi;
+mod control;
+mod load;
+mod ring;
+mod skel;
+
+pub use control::{Control, Counters};
+pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial};
+pub use ring::{Reader, Ring, Stop};

@@ -1,0 +1,301 @@
+//! Loads and attaches the kernel side, by the first tier that this kernel really runs.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use libbpf_rs::btf::types::{Func, FuncProto, Typedef};
+use libbpf_rs::btf::Btf;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut};
+use thiserror::Error;
+
+use super::control::Control;
+use super::skel::{OpenTracerSkel, TracerSkel, TracerSkelBuilder};
+
+/// Which hooks feed the core. A third one, kprobes, has its place between the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// fentry and fexit.
+    A,
+    /// `sys_enter` and the `sock_*_length` tracepoints.
+    C,
+}
+
+impl Tier {
+    /// Best first.
+    pub const ALL: [Self; 2] = [Self::A, Self::C];
+
+    /// The letter used in the configuration and in `check`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::C => "c",
+        }
+    }
+}
+
+/// The head sampler, as the kernel side applies it when a root starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Fraction of traces kept: 1 for all, 0 for none.
+    pub ratio: f64,
+    /// Whether a span with a parent follows the parent's flag.
+    pub parent_based: bool,
+}
+
+/// What the kernel side is built for.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Only this tier; `None` takes the best one that works.
+    pub tier: Option<Tier>,
+    /// Head sampling.
+    pub sampling: Sampling,
+    /// Join both ends of a connection on this host.
+    pub join: bool,
+    /// Bytes of the data ring, a power of two.
+    pub ring_size: u32,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            tier: None,
+            sampling: Sampling { ratio: 1.0, parent_based: true },
+            join: true,
+            ring_size: 4 << 20,
+        }
+    }
+}
+
+/// How a tier fared.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The tier that was tried.
+    pub tier: Tier,
+    /// `None` if it works, else the program and the reason.
+    pub error: Option<String>,
+}
+
+/// No tier works, or the kernel has no type information.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// Without BTF nothing can be relocated to this kernel.
+    #[error("this kernel has no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF=y: {0}")]
+    NoBtf(String),
+    /// Every tier failed.
+    #[error("no way to hook this kernel works: {}", summary(.0))]
+    NoTier(Vec<Trial>),
+}
+
+fn summary(trials: &[Trial]) -> String {
+    let each = trials.iter().map(|trial| {
+        format!("tier {}: {}", trial.tier.as_str(), trial.error.as_deref().unwrap_or("works"))
+    });
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// The loaded and attached kernel side. Detaches when dropped.
+pub struct Tracer {
+    /// The tier in use.
+    pub tier: Tier,
+    /// What was tried, best tier first.
+    pub trials: Vec<Trial>,
+    /// Whether a hook sees client bytes before they leave the host.
+    pub early_send: bool,
+    links: Vec<Link>,
+    control: Control,
+    data: MapHandle,
+    ctl: MapHandle,
+    // Keeps maps and programs alive; declared last, so links go first.
+    _skel: Box<TracerSkel<'static>>,
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracer").field("tier", &self.tier).field("trials", &self.trials).finish_non_exhaustive()
+    }
+}
+
+/// Facts about this kernel that decide which programs are loaded.
+struct Kernel {
+    recvmsg_args: usize,
+    early_send: bool,
+}
+
+impl Kernel {
+    fn read() -> Result<Self, LoadError> {
+        let btf = Btf::from_vmlinux().map_err(|error| LoadError::NoBtf(error.to_string()))?;
+        let recvmsg_args = btf
+            .type_by_name::<Func<'_>>("tcp_recvmsg")
+            .and_then(|func| FuncProto::try_from(func.next_type()?).ok())
+            .map_or(0, |proto| proto.iter().count());
+        let early_send = btf.type_by_name::<Typedef<'_>>("btf_trace_tcp_sendmsg_locked").is_some();
+        Ok(Self { recvmsg_args, early_send })
+    }
+}
+
+impl Tracer {
+    /// Loads the best tier that `options` allow and this kernel runs.
+    pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
+        let kernel = Kernel::read()?;
+        let tiers: Vec<Tier> = options.tier.map_or_else(|| Tier::ALL.to_vec(), |tier| vec![tier]);
+        let mut trials = Vec::new();
+        for tier in tiers {
+            match Self::try_tier(tier, options, &kernel) {
+                Ok(mut tracer) => {
+                    trials.push(Trial { tier, error: None });
+                    tracer.trials = trials;
+                    return Ok(tracer);
+                }
+                Err(error) => trials.push(Trial { tier, error: Some(error) }),
+            }
+        }
+        Err(LoadError::NoTier(trials))
+    }
+
+    /// Tries every tier, leaves nothing loaded. For `spanwire check`.
+    pub fn try_all(options: &LoadOptions) -> Result<Vec<Trial>, LoadError> {
+        let kernel = Kernel::read()?;
+        let trial = |tier| Trial { tier, error: Self::try_tier(tier, options, &kernel).err() };
+        Ok(Tier::ALL.into_iter().map(trial).collect())
+    }
+
+    fn try_tier(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
+        // The skeleton borrows this for as long as it lives. One per attempt, a few hundred
+        // bytes, at most once for each tier in the life of the process.
+        let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = TracerSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
+        configure(&mut open, options)?;
+        choose(&mut open, tier, kernel);
+        let mut skel = Box::new(open.load().map_err(|e| format!("loading: {e:#}"))?);
+
+        let control = Control::new(&skel.maps).map_err(|e| format!("maps: {e}"))?;
+        let data = MapHandle::try_from(&skel.maps.rb_data).map_err(|e| e.to_string())?;
+        let ctl = MapHandle::try_from(&skel.maps.rb_ctl).map_err(|e| e.to_string())?;
+        let mut links = Vec::new();
+        for (name, program) in programs(&mut skel, tier, kernel) {
+            let link = program.attach_trace().map_err(|e| format!("attaching {name}: {e}"))?;
+            links.push(link);
+        }
+        Ok(Self {
+            tier,
+            trials: Vec::new(),
+            early_send: tier == Tier::A || kernel.early_send,
+            links,
+            control,
+            data,
+            ctl,
+            _skel: skel,
+        })
+    }
+
+    /// Handle for the rest of the program.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// The ring of request events.
+    #[must_use]
+    pub fn data_ring(&self) -> &MapHandle {
+        &self.data
+    }
+
+    /// The ring of process events.
+    #[must_use]
+    pub fn ctl_ring(&self) -> &MapHandle {
+        &self.ctl
+    }
+
+    /// Detaches all hooks: nothing new is seen, what is in the rings can still be read.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+}
+
+fn configure(open: &mut OpenTracerSkel<'_>, options: &LoadOptions) -> Result<(), String> {
+    let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
+    let cfg = &mut rodata.cfg;
+    let ratio = options.sampling.ratio;
+    // enum sampler_kind
+    cfg.sampler = if ratio >= 1.0 {
+        0
+    } else if ratio <= 0.0 {
+        1
+    } else {
+        2
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 < ratio < 1")]
+    {
+        cfg.sample_bound = (ratio * (1_u64 << 63) as f64) as u64;
+    }
+    cfg.parent_based = options.sampling.parent_based.into();
+    cfg.join = options.join.into();
+    cfg.self_tgid = std::process::id();
+    cfg.exclusive_after_ns = 500_000_000;
+    cfg.wakeup_bytes = options.ring_size / 8;
+    open.maps.rb_data.set_max_entries(options.ring_size).map_err(|e| e.to_string())
+}
+
+fn choose(open: &mut OpenTracerSkel<'_>, tier: Tier, kernel: &Kernel) {
+    let a = tier == Tier::A;
+    let progs = &mut open.progs;
+    for program in [
+        &mut progs.fe_tcp_sendmsg,
+        &mut progs.fx_tcp_sendmsg,
+        &mut progs.fe_tcp_recvmsg,
+        &mut progs.fe_unix_sendmsg,
+        &mut progs.fx_unix_sendmsg,
+        &mut progs.fe_unix_recvmsg,
+        &mut progs.fx_unix_recvmsg,
+    ] {
+        program.set_autoload(a);
+    }
+    progs.fx_tcp_recvmsg4.set_autoload(a && kernel.recvmsg_args == 4);
+    progs.fx_tcp_recvmsg5.set_autoload(a && kernel.recvmsg_args == 5);
+    for program in [&mut progs.tp_sys_enter, &mut progs.tp_sock_recv, &mut progs.tp_sock_send] {
+        program.set_autoload(!a);
+    }
+    progs.tp_tcp_send.set_autoload(!a && kernel.early_send);
+}
+
+/// What to attach, in an order in which nothing is seen before it can be told apart.
+fn programs<'s, 'o>(
+    skel: &'s mut TracerSkel<'o>,
+    tier: Tier,
+    kernel: &Kernel,
+) -> Vec<(&'static str, &'s mut ProgramMut<'o>)> {
+    let progs = &mut skel.progs;
+    let mut all = vec![
+        ("tp_fork", &mut progs.tp_fork),
+        ("tp_exec", &mut progs.tp_exec),
+        ("tp_exit", &mut progs.tp_exit),
+        ("tp_sock_state", &mut progs.tp_sock_state),
+    ];
+    match tier {
+        Tier::A => {
+            all.push(("fx_tcp_sendmsg", &mut progs.fx_tcp_sendmsg));
+            all.push(("fe_tcp_sendmsg", &mut progs.fe_tcp_sendmsg));
+            all.push(if kernel.recvmsg_args == 4 {
+                ("fx_tcp_recvmsg4", &mut progs.fx_tcp_recvmsg4)
+            } else {
+                ("fx_tcp_recvmsg5", &mut progs.fx_tcp_recvmsg5)
+            });
+            all.push(("fe_tcp_recvmsg", &mut progs.fe_tcp_recvmsg));
+            all.push(("fx_unix_sendmsg", &mut progs.fx_unix_sendmsg));
+            all.push(("fe_unix_sendmsg", &mut progs.fe_unix_sendmsg));
+            all.push(("fx_unix_recvmsg", &mut progs.fx_unix_recvmsg));
+            all.push(("fe_unix_recvmsg", &mut progs.fe_unix_recvmsg));
+        }
+        Tier::C => {
+            all.push(("tp_sock_recv", &mut progs.tp_sock_recv));
+            all.push(("tp_sock_send", &mut progs.tp_sock_send));
+            if kernel.early_send {
+                all.push(("tp_tcp_send", &mut progs.tp_tcp_send));
+            }
+            all.push(("tp_sys_enter", &mut progs.tp_sys_enter));
+        }
+    }
+    all
+}
