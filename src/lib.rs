@@ -2,4 +2,8 @@
 
 pub mod bpf;
 pub mod config;
+pub mod conn;
+pub mod event;
+pub mod proto;
 pub mod span;
+pub mod time;

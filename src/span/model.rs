@@ -64,6 +64,8 @@ pub enum Link {
     Inherited,
     /// It was the only open request of the process.
     Exclusive,
+    /// The program passed a received `traceparent` on unchanged, which names its request.
+    Forwarded,
     /// The program's own `traceparent` on the outgoing request names a parent we did not see.
     Program,
 }
@@ -79,6 +81,7 @@ impl Link {
             Self::Thread => "thread",
             Self::Inherited => "inherited",
             Self::Exclusive => "exclusive",
+            Self::Forwarded => "forwarded",
             Self::Program => "program",
         }
     }

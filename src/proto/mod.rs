@@ -1,0 +1,3 @@
+//! Pure parsers: no I/O, no clock, no threads.
+
+pub mod http1;
