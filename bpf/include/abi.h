@@ -10,13 +10,15 @@
 enum abi_limits {
 	HEAD_MAX = 16384, /* a longer request or response head is not followed */
 	HEAD_CAPTURE = 4096, /* bytes of a request head that reach user space */
+	HEAD_INLINE = 344, /* bytes of it that travel in the span's record */
+	SLOTS = 16384, /* open requests of the host */
 	UNIX_PATH_MAX = 108,
 	PIPELINE_MAX = 32, /* open requests of one HTTP/1 connection */
 };
 
 enum ev_kind {
-	EV_REQUEST = 1, /* rb_data: the head of a sampled request is complete */
-	EV_END = 2, /* rb_data: the request announced before is over */
+	EV_HEAD = 1, /* rb_data: a head too long for the span's record, sent ahead */
+	EV_SPAN = 2, /* rb_data: a sampled request is over */
 	EV_CONNECT = 3, /* rb_data: a connect failed */
 	EV_EXEC = 4, /* rb_ctl */
 	EV_FORK = 5, /* rb_ctl: a new process, not a thread */
@@ -55,11 +57,12 @@ enum ev_exec_flag {
 
 /* Indices of `stats`; the names are exported as they are, in lower case. */
 enum counter {
-	STAT_RING_FULL_REQUEST,
-	STAT_RING_FULL_END,
+	STAT_RING_FULL_SPAN,
+	STAT_RING_FULL_HEAD,
 	STAT_RING_FULL_CONNECT,
 	STAT_RING_FULL_CTL,
 	STAT_REQUESTS_FULL, /* the table of open requests */
+	STAT_PROCS_FULL,
 	STAT_HEADS_FULL, /* the table of split heads */
 	STAT_SCRATCH_BUSY,
 	STAT_SOCKET_STATE, /* no memory for a socket's state */
@@ -90,11 +93,24 @@ struct ev_hdr {
 };
 
 /* Followed by `captured` bytes of head, then `unix_len` bytes of the server's socket path. */
-struct ev_request {
-	struct ev_hdr hdr; /* ts: first byte of the head */
+struct ev_head {
+	struct ev_hdr hdr;
+	__u64 conn;
+	__u32 stream;
+	__u32 captured;
+	__u32 unix_len;
+	__u32 pad;
+};
+
+/* Followed by `captured` bytes of head, none if it came ahead. */
+struct ev_span {
+	struct ev_hdr hdr; /* ts: first byte of the request */
+	__u64 end_ts; /* last byte of the response, or the close */
 	__u64 conn; /* socket cookie */
+	__u64 request_body;
+	__u64 response_body;
 	__u32 stream; /* number of the request on the connection */
-	__u32 tid;
+	__u32 netns;
 	__u8 trace_id[16];
 	__u8 span_id[8];
 	__u8 parent_id[8]; /* all zero: none */
@@ -105,24 +121,33 @@ struct ev_request {
 	__u8 role;
 	__u8 link;
 	__u8 trace_flags;
-	__u8 is_unix;
-	__u32 head_len;
-	__u32 captured;
-	__u32 unix_len;
-	__u32 netns;
-};
-
-struct ev_end {
-	struct ev_hdr hdr; /* ts: last byte of the response, or the close */
-	__u64 conn;
-	__u32 stream;
+	__u8 flags; /* enum span_flag */
 	__u16 status; /* 0: no response */
 	__u16 error; /* errno of the socket when it broke */
-	__u64 request_body;
-	__u64 response_body;
+	__u16 captured;
 	__u8 reason;
-	__u8 role;
-	__u8 pad[6];
+	__u8 pad;
+};
+
+enum span_flag {
+	SPAN_UNIX = 1,
+	SPAN_HEAD_AHEAD = 2, /* EV_HEAD was sent */
+	SPAN_HEAD_LOST = 4, /* it was not: the ring was full */
+};
+
+/*
+ * An open request, from the end of its head to the end of its response. Kept in a table of
+ * slots and named by slot and tag; user space reads the table to find what never ends.
+ */
+struct open_req {
+	__u64 tag; /* cookie << 20 | number; 0: free, 1: being reported */
+	__u8 header_id[8]; /* of the traceparent received: key in by_parent */
+	__u32 join_seq;
+	__u32 proc; /* index in procs, plus one */
+	__u32 flags; /* enum req_flag */
+	__u32 pad;
+	struct ev_span ev;
+	__u8 head[HEAD_INLINE];
 };
 
 struct ev_connect {
@@ -152,19 +177,16 @@ struct listen_port {
 	__u32 port;
 };
 
-enum proc_flag {
-	PROC_THREADS = 1, /* a thread can hold a request: neither goroutines nor the like */
-};
-
-/* Value of `proc_conf`; written by user space alone. */
-struct proc_conf {
-	__u32 flags;
-	__u32 pad;
+/* Two bits a process in `selected`. */
+enum select_bit {
+	SELECT_ON = 1,
+	SELECT_THREADS = 2, /* a thread can hold a request: neither goroutines nor the like */
 };
 
 _Static_assert(sizeof(struct ev_hdr) == 16, "abi");
-_Static_assert(sizeof(struct ev_request) == 120, "abi");
-_Static_assert(sizeof(struct ev_end) == 56, "abi");
+_Static_assert(sizeof(struct ev_head) == 40, "abi");
+_Static_assert(sizeof(struct ev_span) == 136, "abi");
+_Static_assert(sizeof(struct open_req) == 512, "abi");
 _Static_assert(sizeof(struct ev_connect) == 96, "abi");
 _Static_assert(sizeof(struct ev_proc) == 24, "abi");
 

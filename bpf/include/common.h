@@ -19,30 +19,39 @@
 
 #define PF_KTHREAD_ 0x00200000
 
-static __always_inline bool tgid_selected(__u32 tgid)
+/* enum select_bit of a process; 0: not ours. */
+static __always_inline __u32 tgid_selected(__u32 tgid)
 {
-	__u32 word = tgid / 64;
+	__u32 word = tgid / 32;
 	__u64 *bits = bpf_map_lookup_elem(&selected, &word);
 
-	return bits && (*bits >> (tgid % 64) & 1);
+	return bits ? *bits >> (tgid % 32 * 2) & 3 : 0;
 }
 
-static __always_inline void tgid_select(__u32 tgid, bool on)
+static __always_inline void tgid_select(__u32 tgid, __u32 bits)
 {
-	__u32 word = tgid / 64;
-	__u64 *bits = bpf_map_lookup_elem(&selected, &word);
+	__u32 word = tgid / 32;
+	__u64 *all = bpf_map_lookup_elem(&selected, &word);
 
-	if (!bits)
+	if (!all)
 		return;
-	if (on)
-		__sync_fetch_and_or(bits, 1ULL << (tgid % 64));
-	else
-		__sync_fetch_and_and(bits, ~(1ULL << (tgid % 64)));
+	__sync_fetch_and_and(all, ~(3ULL << (tgid % 32 * 2)));
+	if (bits)
+		__sync_fetch_and_or(all, (__u64)bits << (tgid % 32 * 2));
 }
 
 static __always_inline __u32 current_tgid(void)
 {
 	return bpf_get_current_pid_tgid() >> 32;
+}
+
+/* Selection bits of the current process above its tgid; 0: not ours. The first look of a hook. */
+static __always_inline __u64 current_selected(void)
+{
+	__u32 tgid = current_tgid();
+	__u64 bits = tgid_selected(tgid);
+
+	return bits ? bits << 32 | tgid : 0;
 }
 
 static __always_inline bool is_zero16(const __u8 *bytes)

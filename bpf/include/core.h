@@ -156,7 +156,7 @@ static __always_inline bool body_only(struct h1_dir *d, __u32 len)
 }
 
 static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct task_ctx *t,
-				 struct h1_dir *d, __u32 tgid, const struct src *src, __u32 len,
+				 struct h1_dir *d, __u64 who, const struct src *src, __u32 len,
 				 __u32 seq, __u32 gap)
 {
 	struct scratch *s = scratch_take();
@@ -167,7 +167,8 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct task_
 	}
 	s->f.sk = (__u64)sk;
 	s->f.now = bpf_ktime_get_ns();
-	s->f.tgid = tgid;
+	s->f.tgid = who;
+	s->f.select = who >> 32;
 	s->f.is_rsp = d == &c->rsp;
 	if (gap) {
 		struct src none = {};
@@ -205,17 +206,17 @@ static __always_inline void until_close_ends(struct sk_ctx *c)
 }
 
 static __always_inline void on_recv(struct sock *sk, const struct src *src, struct task_ctx *t,
-				    int ret, int flags)
+				    __u64 who, int ret, int flags)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct src none = {};
-	__u32 tgid = current_tgid(), start = 0, gap = 0;
+	__u32 start = 0, gap = 0;
 	struct sk_ctx *c;
 	struct h1_dir *d;
 
 	if (ret < 0 || flags & (MSG_OOB_ | MSG_PEEK_ | MSG_ERRQUEUE_))
 		return;
-	c = conn_get(sk, tp, tgid, ret, 0);
+	c = conn_get(sk, tp, who, ret, 0);
 	if (!c || c->proto != PROTO_HTTP1)
 		return;
 	d = c->role == ROLE_SERVER ? &c->req : &c->rsp;
@@ -231,7 +232,7 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, stru
 	}
 	if (!gap && body_only(d, ret))
 		return;
-	feed(sk, c, t, d, tgid, flags & MSG_TRUNC_ ? &none : src, ret, start, gap);
+	feed(sk, c, t, d, who, flags & MSG_TRUNC_ ? &none : src, ret, start, gap);
 }
 
 /*
@@ -240,16 +241,16 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, stru
  * back if the socket took less.
  */
 static __always_inline void on_send_early(struct sock *sk, const struct src *src,
-					  struct task_ctx *t, __u32 len)
+					  struct task_ctx *t, __u64 who, __u32 len)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	__u32 tgid = current_tgid(), seq, gap;
+	__u32 seq, gap;
 	struct sk_ctx *c;
 	struct h1_dir *d;
 
 	if (!tp || !t || !len || src->kind == SRC_NONE)
 		return;
-	c = conn_get(sk, tp, tgid, 0, 0);
+	c = conn_get(sk, tp, who, 0, 0);
 	if (!c || c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT)
 		return;
 	d = &c->req;
@@ -265,18 +266,18 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 	t->spec_req_next = c->req_next;
 	t->flags |= TASK_SPECULATED;
 	gap = seq_gap(d, seq, len);
-	feed(sk, c, t, d, tgid, src, len, seq, gap);
+	feed(sk, c, t, d, who, src, len, seq, gap);
 }
 
 static __always_inline void on_send(struct sock *sk, const struct src *src, struct task_ctx *t,
-				    int ret)
+				    __u64 who, int ret)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	__u32 tgid = current_tgid(), start = 0, gap = 0;
+	__u32 start = 0, gap = 0;
 	struct sk_ctx *c;
 	struct h1_dir *d;
 
-	c = conn_get(sk, tp, tgid, 0, ret > 0 ? ret : 0);
+	c = conn_get(sk, tp, who, 0, ret > 0 ? ret : 0);
 	if (!c || c->proto != PROTO_HTTP1)
 		return;
 	if (t && t->flags & TASK_SPECULATED) {
@@ -298,7 +299,7 @@ static __always_inline void on_send(struct sock *sk, const struct src *src, stru
 	}
 	if (!gap && body_only(d, ret))
 		return;
-	feed(sk, c, t, d, tgid, src, ret, start, gap);
+	feed(sk, c, t, d, who, src, ret, start, gap);
 }
 
 /* A connect begins, in the context of its caller. */
@@ -312,7 +313,7 @@ static __always_inline void on_connect(struct sock *sk, struct task_ctx *t)
 	if (!is_stream(sk))
 		return;
 	c = conn_make(sk, tgid);
-	p = proc_get(tgid);
+	p = proc_at(proc_of(t, tgid) - 1);
 	if (!c || !p)
 		return;
 	c->role = ROLE_CLIENT;
@@ -332,14 +333,14 @@ static __always_inline void on_connect(struct sock *sk, struct task_ctx *t)
 static __always_inline void connect_failed(struct sk_ctx *c, __u16 error)
 {
 	struct ev_connect *ev;
-	struct open_req r = {};
+	struct ev_span ids = {};
 
-	random_bytes(r.ctx.span_id, 2);
+	random_bytes(ids.span_id, 2);
 	if (c->connect_link)
-		request_child(&r, &c->connect_ctx, c->connect_flags, c->connect_link);
+		span_child(&ids, &c->connect_ctx, c->connect_flags, c->connect_link);
 	else
-		request_root(&r);
-	if (!(r.trace_flags & FLAG_SAMPLED)) {
+		span_root(&ids);
+	if (!(ids.trace_flags & FLAG_SAMPLED)) {
 		stat_inc(STAT_UNSAMPLED);
 		return;
 	}
@@ -352,14 +353,13 @@ static __always_inline void connect_failed(struct sk_ctx *c, __u16 error)
 	ev->hdr.kind = EV_CONNECT;
 	ev->hdr.tgid = c->tgid;
 	ev->start = c->connect_ns;
-	__builtin_memcpy(ev->trace_id, &r.ctx, sizeof(r.ctx));
-	__builtin_memcpy(ev->parent_id, r.parent_id, 8);
+	__builtin_memcpy(ev->trace_id, ids.trace_id, 32);
 	__builtin_memcpy(ev->laddr, c->laddr, 32);
 	ev->lport = c->lport;
 	ev->rport = c->rport;
 	ev->error = error;
-	ev->link = r.link;
-	ev->trace_flags = r.trace_flags;
+	ev->link = ids.link;
+	ev->trace_flags = ids.trace_flags;
 	bpf_ringbuf_submit(ev, data_wakeup());
 }
 

@@ -58,6 +58,9 @@ struct feed {
 	__u32 scan; /* no newline before this */
 	__u32 end; /* head bytes available */
 	__u32 first_seq;
+	__u32 stream;
+	__u32 select;
+
 	__u8 is_rsp;
 	__u8 from_sync;
 	__u8 rescan; /* part of the head came in an earlier feed */
@@ -76,11 +79,9 @@ struct scratch {
 	__u32 busy;
 	__u32 pad;
 	struct feed f;
-	struct open_req r;
-	struct req_key key;
 	struct join_key jk;
 	struct join j;
-	struct ev_request ev; /* directly followed by the head: one record, one copy */
+	struct ev_head ev; /* directly followed by the head: one record, one copy */
 	__u8 buf[HEAD_ROOM + UNIX_PATH_MAX + 4];
 };
 

@@ -107,11 +107,11 @@ __separately int conn_resync(struct sk_ctx *c, __u64 now, __u32 why)
 static __always_inline void request_message_end(struct sk_ctx *c)
 {
 	if (c->req.body) {
-		struct req_key key = {.conn = c->cookie, .stream = c->req_next - 1};
-		struct open_req *r = bpf_map_lookup_elem(&requests, &key);
+		__u32 stream = c->req_next - 1, slot = c->slots[stream % PIPELINE_MAX];
+		struct open_req *r = slot ? slot_at(slot - 1) : NULL;
 
-		if (r)
-			r->body = c->req.body;
+		if (r && r->tag == req_tag(c->cookie, stream))
+			r->ev.request_body = c->req.body;
 	}
 	c->req.state = H1_IDLE;
 }
@@ -135,11 +135,12 @@ static __always_inline void response_message_end(struct walk *w, __u8 reason)
 	request_end(c, &e);
 	c->rsp_next = stream + 1;
 	c->status = 0;
-	if (w->t && w->t->cur.conn == c->cookie && w->t->cur.stream == stream) {
+	if (w->t && w->t->cur.tag == req_tag(c->cookie, stream)) {
 		/* the next pipelined one, if it is there, is what this task turns to */
-		w->t->cur.stream = stream + 1;
-		if (c->rsp_next == c->req_next)
-			w->t->cur.conn = 0;
+		__u32 slot = c->slots[(stream + 1) % PIPELINE_MAX];
+
+		w->t->cur.tag = slot ? req_tag(c->cookie, stream + 1) : 0;
+		w->t->cur.slot = slot - 1;
 	}
 }
 
@@ -171,9 +172,7 @@ static __always_inline void request_head(struct walk *w)
 		c->rsp.state = H1_IDLE;
 		w->d->tries = 0;
 	}
-	w->s->key.conn = c->cookie;
-	w->s->key.stream = stream;
-	w->s->key.pad = 0;
+	w->s->f.stream = stream;
 	w->s->f.first_ns = w->d->first_ns;
 	w->s->f.first_seq = w->d->first_seq;
 	w->s->f.can_join = c->flags & SK_UNIX ? !!(c->flags & SK_FROM_START) : w->d->seq_valid;

@@ -17,21 +17,23 @@ enum iter_type___v6_0 {
 /* User bytes behind a kernel iterator that has not advanced yet. */
 static __always_inline void src_from_iter(const struct iov_iter *it, struct src *out)
 {
-	__u8 type = BPF_CORE_READ(it, iter_type);
+	__u8 type = it->iter_type;
 
-	__builtin_memset(out, 0, sizeof(*out));
+	out->kind = SRC_NONE;
+	out->ptr = out->len = 0;
+	out->skip = 0;
 	if (bpf_core_enum_value_exists(enum iter_type___v6_0, ITER_UBUF___v6_0) &&
 	    type == bpf_core_enum_value(enum iter_type___v6_0, ITER_UBUF___v6_0)) {
 		out->kind = SRC_BUF;
-		out->ptr = (__u64)BPF_CORE_READ(it, ubuf) + BPF_CORE_READ(it, iov_offset);
+		out->ptr = (__u64)it->ubuf + it->iov_offset;
 	} else if (type == bpf_core_enum_value(enum iter_type, ITER_IOVEC)) {
 		out->kind = SRC_KIOV;
 		if (bpf_core_field_exists(it->__iov))
-			out->ptr = (__u64)BPF_CORE_READ(it, __iov);
+			out->ptr = (__u64)it->__iov;
 		else
-			out->ptr = (__u64)BPF_CORE_READ((struct iov_iter___v6_3 *)it, iov);
-		out->len = BPF_CORE_READ(it, nr_segs);
-		out->skip = BPF_CORE_READ(it, iov_offset);
+			out->ptr = (__u64)((struct iov_iter___v6_3 *)it)->iov;
+		out->len = it->nr_segs;
+		out->skip = it->iov_offset;
 	}
 }
 

@@ -11,29 +11,25 @@
 
 #define MAX_TGID 4194304
 
-/* Selected processes, a bit for each host tgid. User space sets and clears, fork copies. */
+/* enum select_bit for each host tgid. User space sets and clears, fork copies. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, MAX_TGID / 64);
+	__uint(max_entries, MAX_TGID / 32);
 	__type(key, __u32);
 	__type(value, __u64);
 } selected SEC(".maps") __weak;
 
-/* tgid -> what user space knows of it. Written by user space. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
-	__type(value, struct proc_conf);
-} proc_conf SEC(".maps") __weak;
+#define PROCS	    16384
+#define PROC_PROBES 8
 
-/* tgid -> its open requests. Made on first use, deleted at exit. */
+/*
+ * Processes and their open requests, found by tgid near tgid % PROCS. An array, as a lookup in
+ * it is two instructions; taken on first use, free again at exit.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PROCS);
 	__type(key, __u32);
 	__type(value, struct proc);
 } procs SEC(".maps") __weak;
@@ -52,14 +48,24 @@ struct {
 	__type(value, struct task_ctx);
 } task_ctxs SEC(".maps") __weak;
 
-/* Open requests, from the end of the head to the end of the response. */
+/* Open requests. An array for the same reason; a slot is taken by writing its tag. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct req_key);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
 	__type(value, struct open_req);
-} requests SEC(".maps") __weak;
+} slots SEC(".maps") __weak;
+
+/* Where a CPU looks for a free slot next. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} slot_next SEC(".maps") __weak;
+
+/* Entries in `joins`: while there are none, servers need not look. */
+extern __s64 joins_live;
 
 /* Outgoing requests under way, for the server at the other end. The client's side deletes. */
 struct {

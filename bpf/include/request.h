@@ -10,34 +10,110 @@
  * knows HTTP.
  */
 
-static __always_inline struct proc *proc_get(__u32 tgid)
+static __always_inline struct proc *proc_at(__u32 index)
 {
-	struct proc *p = bpf_map_lookup_elem(&procs, &tgid);
-	struct proc fresh = {};
+	return bpf_map_lookup_elem(&procs, &index);
+}
 
-	if (p)
-		return p;
-	fresh.since = bpf_ktime_get_ns();
-	bpf_map_update_elem(&procs, &tgid, &fresh, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&procs, &tgid);
+/* The state of a process, taken if it has none yet. Returns its index plus one, 0 if full. */
+__separately int proc_find(__u32 tgid)
+{
+	for (__u32 i = 0; i < PROC_PROBES; i++) {
+		__u32 at = (tgid + i) % PROCS;
+		struct proc *p = proc_at(at);
+
+		if (p && p->tgid == tgid)
+			return at + 1;
+	}
+	for (__u32 i = 0; i < PROC_PROBES; i++) {
+		__u32 at = (tgid + i) % PROCS;
+		struct proc *p = proc_at(at);
+
+		if (p && __sync_val_compare_and_swap(&p->tgid, 0, tgid) == 0) {
+			p->since = bpf_ktime_get_ns();
+			return at + 1;
+		}
+	}
+	stat_inc(STAT_PROCS_FULL);
+	return 0;
+}
+
+/* A task keeps the index: most calls need no search. */
+static __always_inline __u32 proc_of(struct task_ctx *t, __u32 tgid)
+{
+	if (t && t->proc) {
+		struct proc *p = proc_at(t->proc - 1);
+
+		if (p && p->tgid == tgid)
+			return t->proc;
+	}
+	__u32 index = proc_find(tgid);
+
+	if (t)
+		t->proc = index;
+	return index;
+}
+
+static __always_inline void proc_forget(__u32 tgid)
+{
+	for (__u32 i = 0; i < PROC_PROBES; i++) {
+		struct proc *p = proc_at((tgid + i) % PROCS);
+
+		if (p && p->tgid == tgid) {
+			p->xor_tag = p->xor_slot = 0;
+			p->open = p->joined_clones = p->pooled = 0;
+			p->tgid = 0;
+		}
+	}
 }
 
 /*
- * The only open request of a process is found by the xor over all keys. Order matters: whoever
- * reads a count of one during a change finds a xor that is no key, and takes it for none.
+ * The only open request of a process is found by the xor over all of them. Order matters:
+ * whoever reads a count of one during a change finds a xor that is no tag, and so none.
  */
-static __always_inline void proc_opened(struct proc *p, const struct req_key *key)
+static __always_inline void proc_opened(struct proc *p, __u64 tag, __u32 slot)
 {
-	__sync_fetch_and_xor(&p->xor_conn, key->conn);
-	__sync_fetch_and_xor(&p->xor_stream, (__u64)key->stream);
+	__sync_fetch_and_xor(&p->xor_tag, tag);
+	__sync_fetch_and_xor(&p->xor_slot, (__u64)slot);
 	__sync_fetch_and_add(&p->open, 1);
 }
 
-static __always_inline void proc_answered(struct proc *p, const struct req_key *key)
+static __always_inline void proc_answered(struct proc *p, __u64 tag, __u32 slot)
 {
 	__sync_fetch_and_add(&p->open, -1);
-	__sync_fetch_and_xor(&p->xor_conn, key->conn);
-	__sync_fetch_and_xor(&p->xor_stream, (__u64)key->stream);
+	__sync_fetch_and_xor(&p->xor_tag, tag);
+	__sync_fetch_and_xor(&p->xor_slot, (__u64)slot);
+}
+
+static __always_inline __u64 req_tag(__u64 cookie, __u32 stream)
+{
+	return cookie << 20 | (stream & 0xfffff);
+}
+
+static __always_inline struct open_req *slot_at(__u32 slot)
+{
+	return bpf_map_lookup_elem(&slots, &slot);
+}
+
+/* Takes a free slot for `tag`. Returns its index plus one, 0 if none is near. */
+__separately int slot_take(__u64 tag)
+{
+	__u32 zero = 0, *next = bpf_map_lookup_elem(&slot_next, &zero);
+
+	if (!next)
+		return 0;
+	if (!*next) /* CPUs begin far apart */
+		*next = bpf_get_smp_processor_id() * 1031 + 1;
+	for (int i = 0; i < 16; i++) {
+		__u32 at = *next % SLOTS;
+		struct open_req *r = slot_at(at);
+
+		*next += 1;
+		if (r && __sync_val_compare_and_swap(&r->tag, 0, tag) == 0)
+			return at + 1;
+	}
+	stat_inc(STAT_REQUESTS_FULL);
+	return 0;
 }
 
 /* What a call inherits from an open server request. */
@@ -50,21 +126,25 @@ struct parent {
 	__u8 pad;
 };
 
-/*
- * Copies, then looks whether it is still the same: the table hands out the memory of a deleted
- * entry again at once.
- */
-static __always_inline bool parent_from(const struct req_key *key, struct parent *out)
+static __always_inline bool req_is_open(const struct req_ref *ref)
 {
-	struct open_req *r = bpf_map_lookup_elem(&requests, key);
+	struct open_req *r = slot_at(ref->slot);
 
-	if (!r || r->role != ROLE_SERVER)
+	return r && ref->tag && r->tag == ref->tag;
+}
+
+/* Copies, then looks whether it is still the same: a slot is taken again at once. */
+static __always_inline bool parent_from(const struct req_ref *ref, struct parent *out)
+{
+	struct open_req *r = slot_at(ref->slot);
+
+	if (!r || !ref->tag || r->tag != ref->tag || r->ev.role != ROLE_SERVER)
 		return false;
-	out->ctx = r->ctx;
-	out->tgid = r->tgid;
-	out->trace_flags = r->trace_flags;
+	__builtin_memcpy(&out->ctx, r->ev.trace_id, sizeof(out->ctx));
+	out->tgid = r->ev.hdr.tgid;
+	out->trace_flags = r->ev.trace_flags;
 	barrier();
-	return r->key.conn == key->conn && r->key.stream == key->stream;
+	return r->tag == ref->tag;
 }
 
 static __always_inline void dest_key(const struct sk_ctx *c, __u32 tgid, struct dest *d)
@@ -108,15 +188,15 @@ static __always_inline void dest_mark(const struct sk_ctx *c, __u32 tgid, struct
 static __always_inline void ctx_current(struct task_ctx *t, const struct sk_ctx *c, __u32 tgid,
 					struct proc *p, __u32 avoid, struct parent *out)
 {
-	struct req_key only = {};
+	struct req_ref only = {};
 	__u32 open = p->open;
 
 	out->found = 0;
 	out->link = LINK_ROOT;
-	if (t && t->cur.conn) {
+	if (t && t->cur.tag) {
 		if (!parent_from(&t->cur, out)) {
 			stat_inc(STAT_REFUSED_ANSWERED);
-			t->cur.conn = 0;
+			t->cur.tag = 0;
 		} else if (t->flags & TASK_INHERITED) {
 			/*
 			 * A helper of this request, or a pool thread that happened to be
@@ -155,8 +235,8 @@ static __always_inline void ctx_current(struct task_ctx *t, const struct sk_ctx 
 		stat_inc(STAT_REFUSED_EARLY);
 		return;
 	}
-	only.conn = p->xor_conn;
-	only.stream = p->xor_stream;
+	only.tag = p->xor_tag;
+	only.slot = p->xor_slot;
 	if (!parent_from(&only, out) || out->tgid != tgid)
 		return;
 	out->link = LINK_EXCLUSIVE;
@@ -187,23 +267,23 @@ static __always_inline bool sample(const __u8 *trace_id)
 #define FLAG_SAMPLED 1
 #define FLAG_RANDOM  2
 
-static __always_inline void request_root(struct open_req *r)
+static __always_inline void span_root(struct ev_span *ev)
 {
-	random_bytes(r->ctx.trace_id, 4);
-	__builtin_memset(r->parent_id, 0, 8);
-	r->link = LINK_ROOT;
-	r->trace_flags = FLAG_RANDOM | (sample(r->ctx.trace_id) ? FLAG_SAMPLED : 0);
+	random_bytes(ev->trace_id, 4);
+	__builtin_memset(ev->parent_id, 0, 8);
+	ev->link = LINK_ROOT;
+	ev->trace_flags = FLAG_RANDOM | (sample(ev->trace_id) ? FLAG_SAMPLED : 0);
 }
 
-static __always_inline void request_child(struct open_req *r, const struct trace_ctx *parent,
-					  __u32 flags, __u8 link)
+static __always_inline void span_child(struct ev_span *ev, const struct trace_ctx *parent,
+				       __u32 flags, __u8 link)
 {
-	__builtin_memcpy(r->ctx.trace_id, parent->trace_id, 16);
-	__builtin_memcpy(r->parent_id, parent->span_id, 8);
-	r->link = link;
-	r->trace_flags = flags;
+	__builtin_memcpy(ev->trace_id, parent->trace_id, 16);
+	__builtin_memcpy(ev->parent_id, parent->span_id, 8);
+	ev->link = link;
+	ev->trace_flags = flags;
 	if (!cfg.parent_based)
-		r->trace_flags = (flags & ~FLAG_SAMPLED) | (sample(r->ctx.trace_id) ? 1 : 0);
+		ev->trace_flags = (flags & ~FLAG_SAMPLED) | (sample(ev->trace_id) ? 1 : 0);
 }
 
 static __always_inline bool same16(const __u8 *a, const __u8 *b)
@@ -236,94 +316,94 @@ static __always_inline __u64 unix_peer_cookie(struct sock *sk)
 	return peer ? BPF_CORE_READ(peer, __sk_common.skc_cookie.counter) : 0;
 }
 
-static __always_inline void request_begin_server(struct scratch *s, struct sk_ctx *c)
+static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, struct open_req *r,
+					 const struct req_ref *ref)
 {
 	struct head_info *h = &s->f.head;
-	struct open_req *r = &s->r;
+	struct ev_span *ev = &r->ev;
 	struct join *j = NULL;
 	bool header = h->tp_count == 1;
 
 	if (h->tp_count > 1)
 		stat_inc(STAT_REFUSED_TRACEPARENT);
-	if (cfg.join && s->f.can_join) {
+	if (cfg.join && s->f.can_join && joins_live) {
 		__u64 peer = c->flags & SK_UNIX ? unix_peer_cookie((struct sock *)s->f.sk) : 0;
 
-		join_key(c, peer, c->flags & SK_UNIX ? s->key.stream : s->f.first_seq, false,
-			 &s->jk);
+		join_key(c, peer, c->flags & SK_UNIX ? s->f.stream : s->f.first_seq, false, &s->jk);
 		j = bpf_map_lookup_elem(&joins, &s->jk);
 	}
-	random_bytes(r->ctx.span_id, 2);
+	random_bytes(ev->span_id, 2);
 	/*
 	 * A proxy that hands the header on names the caller before it; the kernel has seen who
 	 * really called. A header of another trace is the program's own will.
 	 */
 	if (j && (!header || same16(j->ctx.trace_id, h->tp.ctx.trace_id))) {
 		stat_inc(STAT_JOINS);
-		request_child(r, &j->ctx, j->trace_flags, LINK_JOINED);
+		span_child(ev, &j->ctx, j->trace_flags, LINK_JOINED);
 	} else if (header) {
-		request_child(r, &h->tp.ctx, h->tp.flags, LINK_HEADER);
+		span_child(ev, &h->tp.ctx, h->tp.flags, LINK_HEADER);
 	} else {
-		request_root(r);
+		span_root(ev);
 	}
 	if (header) {
-		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = r->tgid};
+		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = s->f.tgid};
 		struct by_parent *old = bpf_map_lookup_elem(&by_parent, &bk);
-		struct by_parent new = {.key = s->key};
+		struct by_parent new = {.ref = *ref};
 
-		if (old)
+		if (old) {
 			old->shared = 1;
-		else if (!bpf_map_update_elem(&by_parent, &bk, &new, BPF_NOEXIST)) {
+		} else if (!bpf_map_update_elem(&by_parent, &bk, &new, BPF_NOEXIST)) {
 			__builtin_memcpy(r->header_id, h->tp.ctx.span_id, 8);
 			r->flags |= REQ_BY_PARENT;
 		}
 	}
 }
 
-static __always_inline void request_begin_client(struct scratch *s, struct sk_ctx *c,
-						  struct task_ctx *t)
+static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, struct open_req *r,
+					 struct proc *p, struct task_ctx *t)
 {
 	struct head_info *h = &s->f.head;
-	struct open_req *r = &s->r;
-	struct proc *p = proc_get(r->tgid);
+	struct ev_span *ev = &r->ev;
 	struct parent parent = {}, from = {};
 
-	if (!p)
-		return;
-	random_bytes(r->ctx.span_id, 2);
-	ctx_current(t, c, r->tgid, p, DEST_CALLED_IDLE, &parent);
+	random_bytes(ev->span_id, 2);
+	ctx_current(t, c, s->f.tgid, p, DEST_CALLED_IDLE, &parent);
 	if (!p->open && !parent.found)
-		dest_mark(c, r->tgid, p, DEST_CALLED_IDLE);
+		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
 	if (h->tp_count == 1) {
-		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = r->tgid};
+		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = s->f.tgid};
 		struct by_parent *b = bpf_map_lookup_elem(&by_parent, &bk);
 
-		if (b && !b->shared && parent_from(&b->key, &from)) {
+		if (b && !b->shared && parent_from(&b->ref, &from)) {
 			/* it names the server request that it was received with */
-			request_child(r, &from.ctx, from.trace_flags, LINK_FORWARDED);
+			span_child(ev, &from.ctx, from.trace_flags, LINK_FORWARDED);
 		} else if (b) {
-			request_child(r, &h->tp.ctx, h->tp.flags, LINK_PROGRAM);
+			span_child(ev, &h->tp.ctx, h->tp.flags, LINK_PROGRAM);
 		} else { /* the program's own: what it sends is what this span is */
-			__builtin_memcpy(&r->ctx, &h->tp.ctx, sizeof(r->ctx));
-			r->trace_flags = h->tp.flags;
-			r->link = LINK_PROGRAM;
-			if (parent.found && same16(parent.ctx.trace_id, r->ctx.trace_id)) {
-				__builtin_memcpy(r->parent_id, parent.ctx.span_id, 8);
-				r->link = parent.link;
+			__builtin_memcpy(ev->trace_id, &h->tp.ctx, sizeof(h->tp.ctx));
+			__builtin_memset(ev->parent_id, 0, 8);
+			ev->trace_flags = h->tp.flags;
+			ev->link = LINK_PROGRAM;
+			if (parent.found && same16(parent.ctx.trace_id, ev->trace_id)) {
+				__builtin_memcpy(ev->parent_id, parent.ctx.span_id, 8);
+				ev->link = parent.link;
 			}
 		}
 	} else if (parent.found) {
-		request_child(r, &parent.ctx, parent.trace_flags, parent.link);
+		span_child(ev, &parent.ctx, parent.trace_flags, parent.link);
 	} else {
-		request_root(r);
+		span_root(ev);
 	}
 	if (cfg.join && s->f.can_join) {
-		r->join_seq = c->flags & SK_UNIX ? s->key.stream : s->f.first_seq;
+		r->join_seq = c->flags & SK_UNIX ? s->f.stream : s->f.first_seq;
 		join_key(c, c->cookie, r->join_seq, true, &s->jk);
-		s->j.ctx = r->ctx;
-		s->j.trace_flags = r->trace_flags;
+		__builtin_memcpy(&s->j.ctx, ev->trace_id, sizeof(s->j.ctx));
+		s->j.trace_flags = ev->trace_flags;
 		s->j.pad = 0;
-		if (!bpf_map_update_elem(&joins, &s->jk, &s->j, BPF_ANY))
+		if (!bpf_map_update_elem(&joins, &s->jk, &s->j, BPF_NOEXIST)) {
 			r->flags |= REQ_JOINABLE;
+			__sync_fetch_and_add(&joins_live, 1);
+		}
 	}
 }
 
@@ -352,47 +432,46 @@ static __always_inline __u32 unix_path(struct sock *sk, __u8 role, __u8 *out)
 	return len;
 }
 
-static __always_inline void request_announce(struct scratch *s, struct sk_ctx *c, __u32 head_len)
+/* Keeps the head in the slot, or sends it ahead if it is too long for that. */
+static __always_inline void head_keep(struct scratch *s, struct sk_ctx *c, struct open_req *r,
+				      __u32 head_len)
 {
-	struct open_req *r = &s->r;
-	struct ev_request *ev = &s->ev;
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct ev_head *ev = &s->ev;
 	__u32 cap = head_len, total;
 
+	if (head_len <= HEAD_INLINE && !(c->flags & SK_UNIX)) {
+		barrier_var(cap);
+		if (cap > HEAD_INLINE)
+			return;
+		bpf_probe_read_kernel(r->head, cap, s->buf);
+		r->ev.captured = cap;
+		return;
+	}
 	if (cap > HEAD_CAPTURE)
 		cap = HEAD_CAPTURE;
 	ev->hdr.ts = s->f.first_ns;
-	ev->hdr.kind = EV_REQUEST;
-	ev->hdr.tgid = r->tgid;
-	ev->conn = s->key.conn;
-	ev->stream = s->key.stream;
-	ev->tid = pid_tgid;
-	__builtin_memcpy(ev->trace_id, &r->ctx, sizeof(r->ctx));
-	__builtin_memcpy(ev->parent_id, r->parent_id, 8);
-	__builtin_memcpy(ev->laddr, c->laddr, 32);
-	ev->lport = c->lport;
-	ev->rport = c->rport;
-	ev->role = r->role;
-	ev->link = r->link;
-	ev->trace_flags = r->trace_flags;
-	ev->is_unix = !!(c->flags & SK_UNIX);
-	ev->head_len = head_len;
+	ev->hdr.kind = EV_HEAD;
+	ev->hdr.tgid = s->f.tgid;
+	ev->conn = c->cookie;
+	ev->stream = s->f.stream;
 	ev->captured = cap;
-	ev->netns = c->netns;
 	ev->unix_len = 0;
+	ev->pad = 0;
 	barrier_var(cap);
 	if (cap > HEAD_CAPTURE)
 		return;
 	if (c->flags & SK_UNIX)
-		ev->unix_len = unix_path((struct sock *)s->f.sk, r->role, s->buf + cap);
+		ev->unix_len = unix_path((struct sock *)s->f.sk, c->role, s->buf + cap);
 	total = sizeof(*ev) + cap + (c->flags & SK_UNIX ? UNIX_PATH_MAX : 0);
 	barrier_var(total);
 	if (total > sizeof(*ev) + HEAD_CAPTURE + UNIX_PATH_MAX)
 		return;
-	if (bpf_ringbuf_output(&rb_data, ev, total, data_wakeup()))
-		stat_inc(STAT_RING_FULL_REQUEST);
-	else
-		r->flags |= REQ_ANNOUNCED;
+	if (bpf_ringbuf_output(&rb_data, ev, total, data_wakeup())) {
+		stat_inc(STAT_RING_FULL_HEAD);
+		r->ev.flags |= SPAN_HEAD_LOST;
+	} else {
+		r->ev.flags |= SPAN_HEAD_AHEAD;
+	}
 }
 
 /* Does something else than this thread decide when this socket is read? */
@@ -404,67 +483,82 @@ static __always_inline bool event_managed(struct sock *sk)
 }
 
 /* The task that read the request works for it, unless it is an event loop. */
-static __always_inline void task_takes_up(struct scratch *s, struct task_ctx *t)
+static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, struct task_ctx *t,
+					  const struct req_ref *ref)
 {
-	struct req_key *key = &s->key;
 	struct task_struct *task;
-	struct proc_conf *conf;
 
-	if (!t)
+	if (!t || !(s->f.select & SELECT_THREADS) || c->flags & SK_EVENTS)
 		return;
-	if (t->cur.conn && t->cur.conn != key->conn && !(t->flags & (TASK_INHERITED | TASK_INHERITED_PROC)) &&
-	    bpf_map_lookup_elem(&requests, &t->cur))
-		t->flags |= TASK_MULTIPLEX;
-	else if (t->cur.conn == key->conn && bpf_map_lookup_elem(&requests, &t->cur))
+	if (t->cur.tag >> 20 == ref->tag >> 20 && req_is_open(&t->cur))
 		return; /* pipelined: the first one is worked on first */
+	if (t->cur.tag && !(t->flags & (TASK_INHERITED | TASK_INHERITED_PROC)) &&
+	    req_is_open(&t->cur))
+		t->flags |= TASK_MULTIPLEX;
 	t->flags &= ~(TASK_INHERITED | TASK_INHERITED_PROC);
-	t->cur.conn = 0;
-	conf = bpf_map_lookup_elem(&proc_conf, &s->r.tgid);
-	if (!conf || !(conf->flags & PROC_THREADS) || event_managed((struct sock *)s->f.sk))
+	t->cur.tag = 0;
+	if (event_managed((struct sock *)s->f.sk)) {
+		c->flags |= SK_EVENTS;
 		return;
+	}
 	task = bpf_get_current_task_btf();
-	if (BPF_CORE_READ(task, io_uring))
-		return;
-	t->cur = *key;
+	if (!BPF_CORE_READ(task, io_uring))
+		t->cur = *ref;
 }
 
-/* The head of request s->key is complete, in the scratch buffer up to f->line. */
+/* The head of request s->f.stream is complete, in the scratch buffer up to f->line. */
 __separately int request_begin(struct scratch *s, struct sk_ctx *c, struct task_ctx *t)
 {
+	struct req_ref ref = {};
 	struct open_req *r;
+	struct proc *p;
+	__u32 slot, proc;
 
 	if (!s || !c)
 		return 0;
-	r = &s->r;
-	if (bpf_map_lookup_elem(&requests, &s->key))
-		return 0; /* a send that was cut short is sent again */
-	__builtin_memset(r, 0, sizeof(*r));
-	r->key = s->key;
-	r->tgid = s->f.tgid;
-	r->role = c->role;
-	if (c->role == ROLE_SERVER)
-		request_begin_server(s, c);
-	else
-		request_begin_client(s, c, t);
-	if (r->trace_flags & FLAG_SAMPLED)
-		request_announce(s, c, s->f.line);
-	else
-		stat_inc(STAT_UNSAMPLED);
-	if (c->role == ROLE_SERVER) {
-		struct proc *p = proc_get(r->tgid);
-
-		r->flags |= p ? REQ_COUNTED : 0;
-		if (bpf_map_update_elem(&requests, &s->key, r, BPF_NOEXIST))
-			goto full;
-		if (p)
-			proc_opened(p, &s->key);
-		task_takes_up(s, t);
-		return 0;
+	ref.tag = req_tag(c->cookie, s->f.stream);
+	slot = c->slots[s->f.stream % PIPELINE_MAX];
+	if (slot) {
+		r = slot_at(slot - 1);
+		if (r && r->tag == ref.tag)
+			return 0; /* a send that was cut short is sent again */
 	}
-	if (!bpf_map_update_elem(&requests, &s->key, r, BPF_NOEXIST))
+	proc = proc_of(t, s->f.tgid);
+	p = proc_at(proc - 1);
+	slot = slot_take(ref.tag);
+	r = slot_at(slot - 1);
+	if (!slot || !r || !proc || !p)
 		return 0;
-full:
-	stat_inc(STAT_REQUESTS_FULL);
+	ref.slot = slot - 1;
+	c->slots[s->f.stream % PIPELINE_MAX] = slot;
+	r->proc = proc;
+	r->flags = 0;
+	__builtin_memset(&r->ev, 0, sizeof(r->ev));
+	r->ev.hdr.ts = s->f.first_ns;
+	r->ev.hdr.kind = EV_SPAN;
+	r->ev.hdr.tgid = s->f.tgid;
+	r->ev.conn = c->cookie;
+	r->ev.stream = s->f.stream;
+	r->ev.netns = c->netns;
+	__builtin_memcpy(r->ev.laddr, c->laddr, 32);
+	r->ev.lport = c->lport;
+	r->ev.rport = c->rport;
+	r->ev.role = c->role;
+	r->ev.flags = c->flags & SK_UNIX ? SPAN_UNIX : 0;
+	if (c->role == ROLE_SERVER) {
+		begin_server(s, c, r, &ref);
+		r->flags |= REQ_COUNTED;
+		proc_opened(p, ref.tag, ref.slot);
+		task_takes_up(s, c, t, &ref);
+	} else {
+		begin_client(s, c, r, p, t);
+	}
+	if (r->ev.trace_flags & FLAG_SAMPLED) {
+		r->flags |= REQ_SAMPLED;
+		head_keep(s, c, r, s->f.line);
+	} else {
+		stat_inc(STAT_UNSAMPLED);
+	}
 	return 0;
 }
 
@@ -481,65 +575,61 @@ struct ending {
 };
 
 /*
- * Takes a request out of all tables and reports its end. Runs in any context; of two that end
- * it at once, the one whose delete succeeds does the rest.
+ * Takes a request out of all tables and reports it. Runs in any context; of two that end it at
+ * once, the one that takes the tag away does the rest.
  */
 __separately int request_end(struct sk_ctx *c, const struct ending *e)
 {
-	struct req_key key = {};
-	struct open_req *found;
-	struct open_req r;
-	struct ev_end *ev;
+	struct open_req *r;
+	__u32 slot, total;
+	__u64 tag;
 
 	if (!c || !e)
 		return 0;
-	key.conn = c->cookie;
-	key.stream = e->stream;
-	found = bpf_map_lookup_elem(&requests, &key);
-	if (!found)
+	tag = req_tag(c->cookie, e->stream);
+	slot = c->slots[e->stream % PIPELINE_MAX];
+	if (!slot)
 		return 0;
-	r = *found;
-	if (bpf_map_delete_elem(&requests, &key))
+	r = slot_at(slot - 1);
+	if (!r || __sync_val_compare_and_swap(&r->tag, tag, 1) != tag)
 		return 0;
-	if (r.flags & REQ_COUNTED) {
-		struct proc *p = bpf_map_lookup_elem(&procs, &r.tgid);
+	c->slots[e->stream % PIPELINE_MAX] = 0;
+	if (r->flags & REQ_COUNTED) {
+		struct proc *p = proc_at(r->proc - 1);
 
-		if (p)
-			proc_answered(p, &key);
+		if (p && p->tgid == r->ev.hdr.tgid)
+			proc_answered(p, tag, slot - 1);
 	}
-	if (r.flags & REQ_BY_PARENT) {
-		struct by_parent_key bk = {.tgid = r.tgid};
+	if (r->flags & REQ_BY_PARENT) {
+		struct by_parent_key bk = {.tgid = r->ev.hdr.tgid};
 
-		__builtin_memcpy(bk.ctx.trace_id, r.ctx.trace_id, 16);
-		__builtin_memcpy(bk.ctx.span_id, r.header_id, 8);
+		__builtin_memcpy(bk.ctx.trace_id, r->ev.trace_id, 16);
+		__builtin_memcpy(bk.ctx.span_id, r->header_id, 8);
 		bpf_map_delete_elem(&by_parent, &bk);
 	}
-	if (r.flags & REQ_JOINABLE) {
+	if (r->flags & REQ_JOINABLE) {
 		struct join_key jk;
 
-		join_key(c, c->cookie, r.join_seq, true, &jk);
+		join_key(c, c->cookie, r->join_seq, true, &jk);
 		bpf_map_delete_elem(&joins, &jk);
+		__sync_fetch_and_add(&joins_live, -1);
 	}
-	if (!(r.flags & REQ_ANNOUNCED))
-		return 0;
-	ev = bpf_ringbuf_reserve(&rb_data, sizeof(*ev), 0);
-	if (!ev) {
-		stat_inc(STAT_RING_FULL_END);
-		return 0;
-	}
-	__builtin_memset(ev, 0, sizeof(*ev));
-	ev->hdr.ts = e->now;
-	ev->hdr.kind = EV_END;
-	ev->hdr.tgid = r.tgid;
-	ev->conn = key.conn;
-	ev->stream = e->stream;
-	ev->status = e->status;
-	ev->error = e->error;
-	ev->request_body = e->request_body ? e->request_body : r.body;
-	ev->response_body = e->response_body;
-	ev->reason = e->reason;
-	ev->role = r.role;
-	bpf_ringbuf_submit(ev, data_wakeup());
+	if (!(r->flags & REQ_SAMPLED))
+		goto out;
+	r->ev.end_ts = e->now;
+	if (e->request_body)
+		r->ev.request_body = e->request_body;
+	r->ev.response_body = e->response_body;
+	r->ev.status = e->status;
+	r->ev.error = e->error;
+	r->ev.reason = e->reason;
+	total = sizeof(r->ev) + r->ev.captured;
+	barrier_var(total);
+	if (total <= sizeof(r->ev) + HEAD_INLINE &&
+	    bpf_ringbuf_output(&rb_data, &r->ev, total, data_wakeup()))
+		stat_inc(STAT_RING_FULL_SPAN);
+out:
+	r->tag = 0;
 	return 0;
 }
 

@@ -9,10 +9,13 @@
  * process, the request. None of it is visible to user space.
  */
 
-/* A request is named by its connection and its number there; neither is ever used again. */
-struct req_key {
-	__u64 conn;
-	__u32 stream;
+/*
+ * Names an open request. The tag is made of the connection's cookie and the number of the
+ * request on it, neither of which is ever used again; the slot says where to look.
+ */
+struct req_ref {
+	__u64 tag; /* 0: none */
+	__u32 slot;
 	__u32 pad;
 };
 
@@ -22,26 +25,10 @@ struct trace_ctx {
 };
 
 enum req_flag {
-	REQ_ANNOUNCED = 1, /* EV_REQUEST is in the ring, so EV_END is owed */
+	REQ_SAMPLED = 1, /* a span is owed */
 	REQ_COUNTED = 2, /* part of proc.open */
 	REQ_BY_PARENT = 4, /* has an entry in by_parent */
 	REQ_JOINABLE = 8, /* has an entry in joins, under join_seq */
-};
-
-/* An open request: from the end of its head to the end of its response. */
-struct open_req {
-	struct req_key key; /* again: an entry can be freed and reused under a reader */
-	struct trace_ctx ctx;
-	__u8 parent_id[8];
-	__u8 header_id[8]; /* of the traceparent received: key in by_parent */
-	__u64 body; /* request body, once complete */
-	__u32 tgid;
-	__u32 join_seq;
-	__u8 role;
-	__u8 link;
-	__u8 trace_flags;
-	__u8 flags;
-	__u32 pad;
 };
 
 enum h1_state {
@@ -83,6 +70,7 @@ enum sk_flag {
 	SK_FROM_START = 1, /* no byte of the connection was missed */
 	SK_UNIX = 2,
 	SK_CONNECTING = 8,
+	SK_EVENTS = 16, /* polled with epoll: its thread is no request's own */
 };
 
 struct sk_ctx {
@@ -109,6 +97,7 @@ struct sk_ctx {
 	struct h1_dir req;
 	struct h1_dir rsp;
 	struct trace_ctx connect_ctx; /* parent at connect time */
+	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
 
 enum src_kind {
@@ -137,7 +126,7 @@ enum task_flag {
 
 struct task_ctx {
 	struct src src; /* of the system call in progress */
-	struct req_key cur; /* the server request this task works for; conn 0: none */
+	struct req_ref cur; /* the server request this task works for */
 	__u64 spec_conn;
 	struct h1_dir spec_dir; /* the parser before the send in progress */
 	__u32 spec_seq;
@@ -145,18 +134,18 @@ struct task_ctx {
 	__u32 spec_req_next;
 	__u32 flags;
 	__u32 mmsg;
-	__u32 pad;
+	__u32 proc; /* index in procs, plus one */
 };
 
 /* A selected process, as the kernel side sees it. */
 struct proc {
 	__u64 since; /* first seen */
-	__u64 xor_conn; /* over the keys of the open server requests: with one open, its key */
-	__u64 xor_stream;
+	__u64 xor_tag; /* over the open server requests: with one open, its tag */
+	__u64 xor_slot;
 	__u32 open;
 	__u32 joined_clones; /* threads started in a request that ended before it */
 	__u32 pooled; /* a thread started in a request outlived it */
-	__u32 pad;
+	__u32 tgid; /* 0: free */
 };
 
 /* A destination of a process. */
@@ -192,7 +181,7 @@ struct by_parent_key {
 };
 
 struct by_parent {
-	struct req_key key;
+	struct req_ref ref;
 	__u32 shared; /* several requests carry the same header */
 	__u32 pad;
 };

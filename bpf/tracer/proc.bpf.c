@@ -8,9 +8,7 @@
 
 static __always_inline bool holds_open_request(struct task_ctx *t)
 {
-	struct parent unused = {};
-
-	return t && t->cur.conn && parent_from(&t->cur, &unused);
+	return t && req_is_open(&t->cur);
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -19,17 +17,12 @@ int BPF_PROG(tp_fork, struct task_struct *parent, struct task_struct *child)
 	__u32 from = parent->tgid, to = child->tgid;
 	struct task_ctx *pt, *ct;
 
-	if (!tgid_selected(from) || child->flags & PF_KTHREAD_)
+	__u32 bits = tgid_selected(from);
+
+	if (!bits || child->flags & PF_KTHREAD_)
 		return 0;
 	if (from != to) {
-		struct proc_conf *conf = bpf_map_lookup_elem(&proc_conf, &from);
-
-		if (conf) {
-			struct proc_conf copy = *conf;
-
-			bpf_map_update_elem(&proc_conf, &to, &copy, BPF_ANY);
-		}
-		tgid_select(to, true);
+		tgid_select(to, bits);
 		emit_proc(EV_FORK, from, to, 0);
 	}
 	pt = bpf_task_storage_get(&task_ctxs, parent, 0, 0);
@@ -55,10 +48,11 @@ int BPF_PROG(tp_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
 	bool serving = holds_open_request(t);
 
-	/* what user space knew was about another program */
-	bpf_map_delete_elem(&proc_conf, &tgid);
-	if (tgid_selected(tgid))
-		bpf_map_delete_elem(&procs, &tgid);
+	if (tgid_selected(tgid)) {
+		/* what user space knew of its threads was about another program */
+		tgid_select(tgid, SELECT_ON);
+		proc_forget(tgid);
+	}
 	emit_proc(EV_EXEC, tgid, 0, serving ? EXEC_SERVING : 0);
 	return 0;
 }
@@ -71,9 +65,10 @@ int BPF_PROG(tp_exit, struct task_struct *p)
 	struct proc *proc;
 
 	if (p->signal->live.counter == 0) {
-		tgid_select(tgid, false);
-		bpf_map_delete_elem(&procs, &tgid);
-		bpf_map_delete_elem(&proc_conf, &tgid);
+		if (tgid_selected(tgid)) {
+			tgid_select(tgid, 0);
+			proc_forget(tgid);
+		}
 		emit_proc(EV_EXIT, tgid, 0, 0);
 		return 0;
 	}
@@ -82,7 +77,7 @@ int BPF_PROG(tp_exit, struct task_struct *p)
 	t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
 	if (!t || !(t->flags & TASK_INHERITED))
 		return 0;
-	proc = bpf_map_lookup_elem(&procs, &tgid);
+	proc = proc_at(t->proc ? t->proc - 1 : proc_find(tgid) - 1);
 	if (!proc)
 		return 0;
 	if (holds_open_request(t))

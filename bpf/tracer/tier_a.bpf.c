@@ -7,11 +7,11 @@
  * it; task storage carries it from one to the other, as a task is in one call at a time.
  */
 
-static __always_inline struct task_ctx *call_begins(struct msghdr *msg)
+static __always_inline struct task_ctx *call_begins(__u64 who, struct msghdr *msg)
 {
 	struct task_ctx *t;
 
-	if (!tgid_selected(current_tgid()))
+	if (!who)
 		return NULL;
 	t = task_get();
 	if (!t) {
@@ -22,10 +22,8 @@ static __always_inline struct task_ctx *call_begins(struct msghdr *msg)
 	return t;
 }
 
-static __always_inline struct task_ctx *call_ends(void)
+static __always_inline struct task_ctx *task_find(void)
 {
-	if (!tgid_selected(current_tgid()))
-		return NULL;
 	return bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0, 0);
 }
 
@@ -33,7 +31,8 @@ static __always_inline struct task_ctx *call_ends(void)
 SEC("fentry/tcp_sendmsg")
 int BPF_PROG(fe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
-	struct task_ctx *t = call_begins(msg);
+	__u64 who = current_selected();
+	struct task_ctx *t = call_begins(who, msg);
 	struct src src;
 
 	if (!t)
@@ -41,31 +40,39 @@ int BPF_PROG(fe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 	src = t->src;
 	if (src.kind == SRC_BUF)
 		src.len = size;
-	on_send_early(sk, &src, t, size);
+	on_send_early(sk, &src, t, who, size);
 	return 0;
 }
 
 static __always_inline int sent(struct sock *sk, int ret)
 {
-	struct task_ctx *t = call_ends();
+	__u64 who = current_selected();
+	struct task_ctx *t;
 	struct src src;
 
+	if (!who)
+		return 0;
+	t = task_find();
 	if (!t)
 		return 0;
 	src = t->src;
-	on_send(sk, &src, t, ret);
+	on_send(sk, &src, t, who, ret);
 	return 0;
 }
 
 static __always_inline int received(struct sock *sk, int ret, int flags)
 {
-	struct task_ctx *t = call_ends();
+	__u64 who = current_selected();
+	struct task_ctx *t;
 	struct src src;
 
+	if (!who)
+		return 0;
+	t = task_find();
 	if (!t)
 		return 0;
 	src = t->src;
-	on_recv(sk, &src, t, ret, flags);
+	on_recv(sk, &src, t, who, ret, flags);
 	return 0;
 }
 
@@ -84,7 +91,7 @@ int BPF_PROG(fx_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size, i
 SEC("fentry/tcp_recvmsg")
 int BPF_PROG(fe_tcp_recvmsg, struct sock *sk, struct msghdr *msg)
 {
-	call_begins(msg);
+	call_begins(current_selected(), msg);
 	return 0;
 }
 
@@ -105,7 +112,7 @@ int BPF_PROG(fx_tcp_recvmsg5, struct sock *sk, struct msghdr *msg, size_t len, i
 SEC("fentry/unix_stream_sendmsg")
 int BPF_PROG(fe_unix_sendmsg, struct socket *sock, struct msghdr *msg)
 {
-	call_begins(msg);
+	call_begins(current_selected(), msg);
 	return 0;
 }
 
@@ -119,7 +126,7 @@ int BPF_PROG(fx_unix_sendmsg, struct socket *sock, struct msghdr *msg, size_t le
 SEC("fentry/unix_stream_recvmsg")
 int BPF_PROG(fe_unix_recvmsg, struct socket *sock, struct msghdr *msg)
 {
-	call_begins(msg);
+	call_begins(current_selected(), msg);
 	return 0;
 }
 

@@ -114,30 +114,32 @@ static __always_inline struct task_ctx *task_find(void)
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(tp_sock_recv, struct sock *sk, int ret, int flags)
 {
+	__u64 who = current_selected();
 	struct src src = {};
 	struct task_ctx *t;
 
-	if (!tgid_selected(current_tgid()))
+	if (!who)
 		return 0;
 	t = task_find();
 	if (t)
 		src_of_task(t, &src);
-	on_recv(sk, &src, t, ret, flags);
+	on_recv(sk, &src, t, who, ret, flags);
 	return 0;
 }
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(tp_sock_send, struct sock *sk, int ret, int flags)
 {
+	__u64 who = current_selected();
 	struct src src = {};
 	struct task_ctx *t;
 
-	if (!tgid_selected(current_tgid()))
+	if (!who)
 		return 0;
 	t = task_find();
 	if (t)
 		src_of_task(t, &src);
-	on_send(sk, &src, t, ret);
+	on_send(sk, &src, t, who, ret);
 	return 0;
 }
 
@@ -145,14 +147,19 @@ int BPF_PROG(tp_sock_send, struct sock *sk, int ret, int flags)
 SEC("tp_btf/tcp_sendmsg_locked")
 int BPF_PROG(tp_tcp_send, struct sock *sk, struct msghdr *msg, struct sk_buff *skb, int size_goal)
 {
+	__u64 who = current_selected();
+	struct sk_ctx *c;
 	struct src src;
 
-	if (!tgid_selected(current_tgid()))
+	if (!who)
+		return 0;
+	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	if (c && (c->role != ROLE_CLIENT || c->proto != PROTO_HTTP1))
 		return 0;
 	src_from_iter(&msg->msg_iter, &src);
 	if (src.kind == SRC_BUF)
 		src.len = msg->msg_iter.count;
-	on_send_early(sk, &src, task_find(), msg->msg_iter.count);
+	on_send_early(sk, &src, task_find(), who, msg->msg_iter.count);
 	return 0;
 }
 

@@ -8,19 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Result};
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::abi::types;
+use super::abi::{open_req, types};
 use super::skel::TracerMaps;
 
 /// Highest host pid, plus one: `MAX_TGID` of `bpf/include/maps.h`.
 const MAX_TGID: u32 = 4 << 20;
 
 /// Names of the kernel side's counters, in the order of `enum counter` in `abi.h`.
-const COUNTERS: [&str; 25] = [
-    "ring_full_request",
-    "ring_full_end",
+const COUNTERS: [&str; 26] = [
+    "ring_full_span",
+    "ring_full_head",
     "ring_full_connect",
     "ring_full_ctl",
     "requests_full",
+    "procs_full",
     "heads_full",
     "scratch_busy",
     "socket_state",
@@ -45,8 +46,8 @@ const COUNTERS: [&str; 25] = [
 
 const _: () = {
     assert!(types::counter::STAT_MAX.0 as usize == COUNTERS.len());
-    assert!(types::counter::STAT_NOT_HTTP.0 == 14);
-    assert!(types::counter::STAT_SPECULATION_UNDONE.0 == 24);
+    assert!(types::counter::STAT_NOT_HTTP.0 == 15);
+    assert!(types::counter::STAT_SPECULATION_UNDONE.0 == 25);
 };
 
 /// The kernel side's counters, summed over all CPUs since the start.
@@ -60,8 +61,7 @@ pub struct Control(Arc<Inner>);
 struct Inner {
     /// The selection bitmap, shared with the BPF programs.
     selected: MmapRaw,
-    proc_conf: MapHandle,
-    procs: MapHandle,
+    slots: MapHandle,
     dests: MapHandle,
     listeners: MapHandle,
     stats: MapHandle,
@@ -70,12 +70,11 @@ struct Inner {
 impl Control {
     pub(super) fn new(maps: &TracerMaps<'_>) -> Result<Self> {
         let selected = MapHandle::try_from(&maps.selected)?;
-        let len = MAX_TGID as usize / 8;
+        let len = MAX_TGID as usize / 4;
         let mapping = MmapOptions::new().len(len).map_raw(&selected.as_fd())?;
         Ok(Self(Arc::new(Inner {
             selected: mapping,
-            proc_conf: MapHandle::try_from(&maps.proc_conf)?,
-            procs: MapHandle::try_from(&maps.procs)?,
+            slots: MapHandle::try_from(&maps.slots)?,
             dests: MapHandle::try_from(&maps.dests)?,
             listeners: MapHandle::try_from(&maps.listeners)?,
             stats: MapHandle::try_from(&maps.stats)?,
@@ -86,37 +85,50 @@ impl Control {
         if pid >= MAX_TGID {
             return None;
         }
-        // SAFETY: the mapping has MAX_TGID bits, is aligned to a page, lives as long as self,
+        // SAFETY: the mapping has two bits for each pid below MAX_TGID, is aligned to a page, lives as long as self,
         // and is only ever accessed atomically, here and by the BPF programs.
-        Some(unsafe { &*self.0.selected.as_mut_ptr().cast::<AtomicU64>().add(pid as usize / 64) })
+        Some(unsafe { &*self.0.selected.as_mut_ptr().cast::<AtomicU64>().add(pid as usize / 32) })
+    }
+
+    fn set(&self, pid: u32, bits: u32) {
+        if let Some(word) = self.word(pid) {
+            let shift = pid % 32 * 2;
+            let change = |old: u64| Some(old & !(3 << shift) | u64::from(bits) << shift);
+            let _always = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        }
     }
 
     /// Starts to look at a process. `threads`: one of its threads may stand for one request.
-    pub fn select(&self, pid: u32, threads: bool) -> Result<()> {
-        let flags = if threads { types::proc_flag::PROC_THREADS.0 } else { 0 };
-        let mut conf = [0_u8; 8];
-        conf[..4].copy_from_slice(&flags.to_ne_bytes());
-        self.0.proc_conf.update(&pid.to_ne_bytes(), &conf, MapFlags::ANY)?;
-        if let Some(word) = self.word(pid) {
-            word.fetch_or(1 << (pid % 64), Ordering::AcqRel);
-        }
-        Ok(())
+    pub fn select(&self, pid: u32, threads: bool) {
+        let threads = if threads { types::select_bit::SELECT_THREADS.0 } else { 0 };
+        self.set(pid, types::select_bit::SELECT_ON.0 | threads);
     }
 
     /// Stops to look at a process.
     pub fn deselect(&self, pid: u32) {
-        if let Some(word) = self.word(pid) {
-            word.fetch_and(!(1 << (pid % 64)), Ordering::AcqRel);
-        }
-        // Both are gone already when the process is.
-        let _gone = self.0.proc_conf.delete(&pid.to_ne_bytes());
-        let _gone = self.0.procs.delete(&pid.to_ne_bytes());
+        self.set(pid, 0);
     }
 
     /// Whether a process is selected; forks of selected ones are without our doing.
     #[must_use]
     pub fn is_selected(&self, pid: u32) -> bool {
-        self.word(pid).is_some_and(|word| word.load(Ordering::Acquire) >> (pid % 64) & 1 == 1)
+        self.word(pid).is_some_and(|word| word.load(Ordering::Acquire) >> (pid % 32 * 2) & 1 == 1)
+    }
+
+    /// Requests that are open and began before `limit` (monotonic nanoseconds).
+    #[must_use]
+    pub fn open_since(&self, limit: u64) -> Vec<Box<open_req>> {
+        let mut old = Vec::new();
+        for slot in 0..types::abi_limits::SLOTS.0 {
+            let Ok(Some(bytes)) = self.0.slots.lookup(&slot.to_ne_bytes(), MapFlags::ANY) else { continue };
+            let mut open = Box::<open_req>::default();
+            let whole = plain::copy_from_bytes(&mut *open, &bytes).is_ok();
+            let sampled = open.flags & 1 == 1; // REQ_SAMPLED
+            if whole && open.tag > 1 && sampled && open.ev.hdr.ts < limit {
+                old.push(open);
+            }
+        }
+        old
     }
 
     /// Tells the kernel side of a listening port that is older than it.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use crate::bpf::abi::{ev_connect, ev_end, ev_request, types};
+use crate::bpf::abi::{ev_connect, ev_span, open_req, types};
 use crate::event::{Event, RequestKey};
 use crate::proto::http1::RequestHead;
 use crate::span::{
@@ -12,137 +12,133 @@ use crate::span::{
 };
 use crate::time::WallClock;
 
-/// A request whose end has not come yet.
+/// A head that came before the record of its span.
 #[derive(Debug)]
-struct Open {
-    request: Box<ev_request>,
+struct Ahead {
     head: Box<[u8]>,
     unix_path: Box<[u8]>,
-    /// Ends that the kernel side had lost when this began.
-    ends_lost: u64,
+    since: u64,
 }
 
 /// What became of the records, beside spans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Ends without a beginning: its record was lost.
-    pub unknown_end: u64,
-    /// Beginnings whose end was lost.
-    pub lost_end: u64,
+    /// Spans whose head was lost: they go without a path.
+    pub head_lost: u64,
+    /// Heads whose span never came.
+    pub span_lost: u64,
     /// Requests on what turned out not to be HTTP, or on a stream that was lost.
     pub discarded: u64,
-    /// More open requests than are kept.
+    /// More heads ahead than are kept.
     pub too_many: u64,
     /// No resource: the process was deselected, or never ours.
     pub no_resource: u64,
 }
 
-/// Result of a record.
-#[derive(Debug)]
-pub enum Outcome {
-    /// A finished span.
-    Span(Box<Span>),
-    /// Nothing yet, or something counted in [`Totals`].
-    Nothing,
-}
-
 /// Joins the records of requests.
 #[derive(Debug)]
 pub struct Assembler {
-    open: HashMap<RequestKey, Open>,
-    max_open: usize,
-    max_age_ns: u64,
+    ahead: HashMap<RequestKey, Ahead>,
+    max_ahead: usize,
+    /// Reported as timed out, with the time of that: their end makes no second span.
+    expired: HashMap<RequestKey, u64>,
     /// What was counted so far.
     pub totals: Totals,
 }
 
 impl Assembler {
-    /// `max_open` bounds memory, `max_age_ns` is `ebpf.max_transaction_time`.
+    /// `max_ahead` bounds the heads, and so the memory.
     #[must_use]
-    pub fn new(max_open: usize, max_age_ns: u64) -> Self {
-        Self { open: HashMap::new(), max_open, max_age_ns, totals: Totals::default() }
+    pub fn new(max_ahead: usize) -> Self {
+        Self { ahead: HashMap::new(), max_ahead, expired: HashMap::new(), totals: Totals::default() }
     }
 
-    /// Requests that are open.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Takes one record. `ends_lost` is the kernel side's count of ends it could not report;
-    /// `resource` names the process.
+    /// Takes one record; a finished span may come of it. `resource` names the process.
     pub fn on_event(
         &mut self,
         event: Event<'_>,
-        ends_lost: u64,
         clock: &WallClock,
         mut resource: impl FnMut(u32) -> Option<Arc<Resource>>,
-    ) -> Outcome {
+    ) -> Option<Span> {
         match event {
-            Event::Request(request, head, unix_path) => {
-                if self.open.len() >= self.max_open {
+            Event::Head(head, bytes, path) => {
+                if self.ahead.len() >= self.max_ahead {
                     self.totals.too_many += 1;
-                    return Outcome::Nothing;
+                    return None;
                 }
-                let key = (request.conn, request.stream);
-                let open = Open { request, head: head.into(), unix_path: unix_path.into(), ends_lost };
-                if self.open.insert(key, open).is_some() {
-                    self.totals.lost_end += 1;
-                }
-                Outcome::Nothing
+                let ahead = Ahead { head: bytes.into(), unix_path: path.into(), since: head.hdr.ts };
+                self.ahead.insert((head.conn, head.stream), ahead);
+                None
             }
-            Event::End(end) => {
-                let Some(open) = self.open.remove(&(end.conn, end.stream)) else {
-                    self.totals.unknown_end += 1;
-                    return Outcome::Nothing;
-                };
-                if end.reason == reason(types::end_reason::END_DISCARD) {
-                    self.totals.discarded += 1;
-                    return Outcome::Nothing;
+            Event::Span(event, head) => {
+                let key = (event.conn, event.stream);
+                let ahead = self.ahead.remove(&key);
+                if self.expired.remove(&key).is_some() {
+                    return None;
                 }
-                let Some(resource) = resource(open.request.hdr.tgid) else {
+                if event.reason == reason(types::end_reason::END_DISCARD) {
+                    self.totals.discarded += 1;
+                    return None;
+                }
+                let Some(resource) = resource(event.hdr.tgid) else {
                     self.totals.no_resource += 1;
-                    return Outcome::Nothing;
+                    return None;
                 };
-                Outcome::Span(Box::new(finished(&open, &End::from(&end), clock, resource)))
+                let (head, path): (&[u8], &[u8]) = match &ahead {
+                    Some(ahead) => (&ahead.head, &ahead.unix_path),
+                    None => (head, &[]),
+                };
+                if head.is_empty() {
+                    self.totals.head_lost += 1;
+                }
+                Some(finished(&event, head, path, error_of(&event), clock, resource))
             }
             Event::Connect(connect) => {
                 let Some(resource) = resource(connect.hdr.tgid) else {
                     self.totals.no_resource += 1;
-                    return Outcome::Nothing;
+                    return None;
                 };
-                Outcome::Span(Box::new(failed_connect(&connect, clock, resource)))
+                Some(failed_connect(&connect, clock, resource))
             }
         }
     }
 
-    /// Ends what is older than `max_transaction_time`, at `now` (monotonic).
+    /// Makes spans of requests that are open for too long, as the kernel's table has them at
+    /// `now` (monotonic), and forgets what never completes.
     pub fn expire(
         &mut self,
+        old: Vec<Box<open_req>>,
         now: u64,
-        ends_lost: u64,
+        keep_ns: u64,
         clock: &WallClock,
         mut resource: impl FnMut(u32) -> Option<Arc<Resource>>,
     ) -> Vec<Span> {
-        let limit = now.saturating_sub(self.max_age_ns);
-        let old: Vec<RequestKey> =
-            self.open.iter().filter(|(_, open)| open.request.hdr.ts < limit).map(|(key, _)| *key).collect();
         let mut spans = Vec::new();
-        for key in old {
-            let Some(open) = self.open.remove(&key) else { continue };
-            // An end may have been among those that the full ring could not take.
-            if open.ends_lost != ends_lost {
-                self.totals.lost_end += 1;
+        for mut open in old {
+            let key = (open.ev.conn, open.ev.stream);
+            if self.expired.contains_key(&key) {
                 continue;
             }
-            match resource(open.request.hdr.tgid) {
-                Some(resource) => {
-                    let end = End { ts: now, error: Some(ErrorType::Timeout), ..End::default() };
-                    spans.push(finished(&open, &end, clock, resource));
-                }
-                None => self.totals.no_resource += 1,
-            }
+            let Some(resource) = resource(open.ev.hdr.tgid) else {
+                self.totals.no_resource += 1;
+                continue;
+            };
+            self.expired.insert(key, now);
+            open.ev.end_ts = now;
+            let ahead = self.ahead.remove(&key);
+            let (head, path): (&[u8], &[u8]) = match &ahead {
+                Some(ahead) => (&ahead.head, &ahead.unix_path),
+                None => (open.head.get(..open.ev.captured.into()).unwrap_or_default(), &[]),
+            };
+            spans.push(finished(&open.ev, head, path, Some(ErrorType::Timeout), clock, resource));
         }
+        let limit = now.saturating_sub(keep_ns.saturating_mul(2));
+        let heads = self.ahead.len();
+        self.ahead.retain(|_, ahead| ahead.since > limit);
+        self.totals.span_lost += (heads - self.ahead.len()) as u64;
+        // A connection that is still open after a day of silence will not report any more.
+        let limit = now.saturating_sub(86_400_000_000_000);
+        self.expired.retain(|_, at| *at > limit);
         spans
     }
 }
@@ -151,30 +147,11 @@ fn reason(reason: types::end_reason) -> u8 {
     u8::try_from(reason.0).unwrap_or(u8::MAX)
 }
 
-#[derive(Default)]
-struct End {
-    ts: u64,
-    status: u16,
-    request_body: u64,
-    response_body: u64,
-    error: Option<ErrorType>,
-}
-
-impl From<&ev_end> for End {
-    fn from(end: &ev_end) -> Self {
-        let closed = end.reason == reason(types::end_reason::END_CLOSED);
-        let error = match (closed, end.error) {
-            (false, _) => None,
-            (true, 0) => Some(ErrorType::ConnectionClosed),
-            (true, errno) => Some(ErrorType::Errno(errno.into())),
-        };
-        Self {
-            ts: end.hdr.ts,
-            status: end.status,
-            request_body: end.request_body,
-            response_body: end.response_body,
-            error,
-        }
+fn error_of(event: &ev_span) -> Option<ErrorType> {
+    match (event.reason == reason(types::end_reason::END_CLOSED), event.error) {
+        (false, _) => None,
+        (true, 0) => Some(ErrorType::ConnectionClosed),
+        (true, errno) => Some(ErrorType::Errno(errno.into())),
     }
 }
 
@@ -209,16 +186,22 @@ fn parent(id: [u8; 8]) -> Option<SpanId> {
     (id != [0; 8]).then_some(SpanId(id))
 }
 
-fn finished(open: &Open, end: &End, clock: &WallClock, resource: Arc<Resource>) -> Span {
-    let request = &open.request;
+fn finished(
+    request: &ev_span,
+    head: &[u8],
+    unix_path: &[u8],
+    error: Option<ErrorType>,
+    clock: &WallClock,
+    resource: Arc<Resource>,
+) -> Span {
     let server = u32::from(request.role) == types::role::ROLE_SERVER.0;
-    let head = RequestHead::parse(&open.head);
-    let (local, peer) = if request.is_unix == 0 {
+    let head = RequestHead::parse(head);
+    let (local, peer) = if u32::from(request.flags) & types::span_flag::SPAN_UNIX.0 == 0 {
         (address(request.laddr, request.lport), address(request.raddr, request.rport))
     } else if server {
-        (unix_name(&open.unix_path), Endpoint::Unix("".into()))
+        (unix_name(unix_path), Endpoint::Unix("".into()))
     } else {
-        (Endpoint::Unix("".into()), unix_name(&open.unix_path))
+        (Endpoint::Unix("".into()), unix_name(unix_path))
     };
     let link = link(request.link);
     Span {
@@ -230,7 +213,7 @@ fn finished(open: &Open, end: &End, clock: &WallClock, resource: Arc<Resource>) 
         link,
         kind: if server { SpanKind::Server } else { SpanKind::Client },
         start_ns: clock.wall(request.hdr.ts),
-        end_ns: clock.wall(end.ts.max(request.hdr.ts)),
+        end_ns: clock.wall(request.end_ts.max(request.hdr.ts)),
         pid: request.hdr.tgid,
         resource,
         local,
@@ -243,11 +226,11 @@ fn finished(open: &Open, end: &End, clock: &WallClock, resource: Arc<Resource>) 
             scheme: if head.https { "https" } else { "http" },
             user_agent: head.user_agent.map(Into::into),
             minor_version: head.minor_version,
-            status: end.status,
-            request_body: end.request_body,
-            response_body: end.response_body,
+            status: request.status,
+            request_body: request.request_body,
+            response_body: request.response_body,
         }),
-        error: end.error,
+        error,
     }
 }
 
@@ -274,30 +257,24 @@ fn failed_connect(connect: &ev_connect, clock: &WallClock, resource: Arc<Resourc
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bpf::abi::ev_hdr;
+    use crate::bpf::abi::{ev_hdr, ev_head};
 
-    fn request(conn: u64, stream: u32, ts: u64) -> Event<'static> {
-        let request = ev_request {
-            hdr: ev_hdr { ts, kind: 1, tgid: 7 },
+    const HEAD: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+
+    fn span(conn: u64, stream: u32, reason: types::end_reason) -> Event<'static> {
+        let event = ev_span {
+            hdr: ev_hdr { ts: 5, kind: 2, tgid: 7 },
+            end_ts: 9,
             conn,
             stream,
             role: 1,
+            status: 200,
+            reason: u8::try_from(reason.0).unwrap(),
             laddr: "::ffff:127.0.0.1".parse::<Ipv6Addr>().unwrap().octets(),
             lport: 8080,
             ..Default::default()
         };
-        Event::Request(Box::new(request), b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n", b"")
-    }
-
-    fn end(conn: u64, stream: u32, ts: u64, reason: types::end_reason) -> Event<'static> {
-        Event::End(ev_end {
-            hdr: ev_hdr { ts, kind: 2, tgid: 7 },
-            conn,
-            stream,
-            status: 200,
-            reason: u8::try_from(reason.0).unwrap(),
-            ..Default::default()
-        })
+        Event::Span(Box::new(event), HEAD)
     }
 
     fn named(_pid: u32) -> Option<Arc<Resource>> {
@@ -305,53 +282,69 @@ mod tests {
     }
 
     #[test]
-    fn a_head_and_an_end_make_a_span() {
+    fn a_record_makes_a_span() {
         let clock = WallClock::fixed(1000);
-        let mut assembler = Assembler::new(10, 100);
-        assembler.on_event(request(1, 0, 5), 0, &clock, named);
-        let outcome = assembler.on_event(end(1, 0, 9, types::end_reason::END_COMPLETE), 0, &clock, named);
-        let Outcome::Span(span) = outcome else { panic!("no span") };
+        let mut assembler = Assembler::new(10);
+        let span = assembler.on_event(span(1, 0, types::end_reason::END_COMPLETE), &clock, named).unwrap();
         assert_eq!((span.start_ns, span.end_ns), (1005, 1009));
         assert_eq!(span.local, Endpoint::Inet("127.0.0.1".parse().unwrap(), 8080));
         let Operation::Http(http) = span.operation else { panic!("no http") };
         assert_eq!((&*http.path, http.status), ("/a", 200));
-        assert_eq!(assembler.open(), 0);
     }
 
     #[test]
-    fn streams_of_one_connection_are_apart() {
+    fn a_head_ahead_belongs_to_its_stream_alone() {
         let clock = WallClock::fixed(0);
-        let mut assembler = Assembler::new(10, 100);
-        for stream in 0..3 {
-            assembler.on_event(request(1, stream, 5), 0, &clock, named);
-        }
-        assert_eq!(assembler.open(), 3);
-        assembler.on_event(end(1, 1, 9, types::end_reason::END_DISCARD), 0, &clock, named);
-        assert_eq!((assembler.open(), assembler.totals.discarded), (2, 1));
+        let mut assembler = Assembler::new(10);
+        let head = ev_head { conn: 1, stream: 1, ..Default::default() };
+        let bytes = b"PUT /long HTTP/1.1\r\n\r\n";
+        assembler.on_event(Event::Head(head, bytes, b"/run/app.sock\0"), &clock, named);
+        let first = assembler.on_event(span(1, 0, types::end_reason::END_COMPLETE), &clock, named).unwrap();
+        let second = assembler.on_event(span(1, 1, types::end_reason::END_COMPLETE), &clock, named).unwrap();
+        let path = |span: Span| match span.operation {
+            Operation::Http(http) => http.path,
+            Operation::Connect => "".into(),
+        };
+        assert_eq!((&*path(first), &*path(second)), ("/a", "/long"));
     }
 
     #[test]
-    fn an_old_request_is_a_timeout_unless_ends_were_lost() {
+    fn what_was_no_http_makes_no_span() {
         let clock = WallClock::fixed(0);
-        let mut assembler = Assembler::new(10, 100);
-        assembler.on_event(request(1, 0, 5), 0, &clock, named);
-        assert!(assembler.expire(100, 0, &clock, named).is_empty());
-        let spans = assembler.expire(200, 0, &clock, named);
-        assert_eq!(spans[0].error, Some(ErrorType::Timeout));
-        assembler.on_event(request(1, 1, 5), 0, &clock, named);
-        assert!(assembler.expire(200, 3, &clock, named).is_empty());
-        assert_eq!(assembler.totals.lost_end, 1);
+        let mut assembler = Assembler::new(10);
+        assert!(assembler.on_event(span(1, 0, types::end_reason::END_DISCARD), &clock, named).is_none());
+        assert_eq!(assembler.totals.discarded, 1);
+    }
+
+    #[test]
+    fn a_request_times_out_once() {
+        let clock = WallClock::fixed(0);
+        let mut assembler = Assembler::new(10);
+        let old = || {
+            let mut open = Box::<open_req>::default();
+            open.ev.conn = 3;
+            open.ev.hdr.ts = 5;
+            open.head[..HEAD.len()].copy_from_slice(HEAD);
+            open.ev.captured = u16::try_from(HEAD.len()).unwrap();
+            vec![open]
+        };
+        let spans = assembler.expire(old(), 200, 100, &clock, named);
+        assert_eq!((spans.len(), spans[0].error, spans[0].end_ns), (1, Some(ErrorType::Timeout), 200));
+        assert!(assembler.expire(old(), 300, 100, &clock, named).is_empty());
+        let late = assembler.on_event(span(3, 0, types::end_reason::END_COMPLETE), &clock, named);
+        assert!(late.is_none(), "reported already");
     }
 
     #[test]
     fn memory_is_bounded_and_loss_counted() {
         let clock = WallClock::fixed(0);
-        let mut assembler = Assembler::new(2, 100);
+        let mut assembler = Assembler::new(2);
         for stream in 0..5 {
-            assembler.on_event(request(1, stream, 5), 0, &clock, named);
+            let head = ev_head { conn: 1, stream, ..Default::default() };
+            assembler.on_event(Event::Head(head, HEAD, b""), &clock, named);
         }
-        assert_eq!((assembler.open(), assembler.totals.too_many), (2, 3));
-        assembler.on_event(end(1, 4, 9, types::end_reason::END_COMPLETE), 0, &clock, named);
-        assert_eq!(assembler.totals.unknown_end, 1);
+        assert_eq!(assembler.totals.too_many, 3);
+        assembler.expire(Vec::new(), 1_000, 100, &clock, named);
+        assert_eq!(assembler.totals.span_lost, 2);
     }
 }

@@ -1,8 +1,8 @@
-//! Open requests: a head here, an end there, one span out.
+//! Records of the kernel side → spans.
 //!
-//! Pure state; time is an argument. The kernel side pairs requests and responses, this joins
-//! the two records of a request and notices what never ends.
+//! Pure state; time is an argument. The kernel side pairs requests and responses; this joins a
+//! span with a head that came ahead of it, and makes spans of what never ends.
 
 mod assemble;
 
-pub use assemble::{Assembler, Outcome, Totals};
+pub use assemble::{Assembler, Totals};

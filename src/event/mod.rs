@@ -3,7 +3,7 @@
 use plain::Plain;
 use thiserror::Error;
 
-use crate::bpf::abi::{ev_connect, ev_end, ev_hdr, ev_proc, ev_request, types};
+use crate::bpf::abi::{ev_connect, ev_head, ev_hdr, ev_proc, ev_span, types};
 
 /// Names one request: the socket's cookie and the number of the request on it.
 pub type RequestKey = (u64, u32);
@@ -11,10 +11,10 @@ pub type RequestKey = (u64, u32);
 /// A record of the data ring.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// The head of a request is complete.
-    Request(Box<ev_request>, &'a [u8], &'a [u8]),
-    /// The request is over.
-    End(ev_end),
+    /// A head that is too long for the span's record, with the server's path of a unix socket.
+    Head(ev_head, &'a [u8], &'a [u8]),
+    /// A request is over; with its head, unless that came ahead.
+    Span(Box<ev_span>, &'a [u8]),
     /// A connect failed.
     Connect(Box<ev_connect>),
 }
@@ -80,14 +80,19 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
     let header: ev_hdr = copy(record, 0)?;
     let short = DecodeError::Short { len: record.len(), kind: header.kind };
     match types::ev_kind(header.kind) {
-        types::ev_kind::EV_REQUEST => {
-            let request: Box<ev_request> = Box::new(copy(record, header.kind)?);
-            let rest = record.get(size_of::<ev_request>()..).ok_or(short)?;
-            let (head, rest) = rest.split_at_checked(request.captured as usize).ok_or(short)?;
-            let path = rest.get(..request.unix_len as usize).ok_or(short)?;
-            Ok(Event::Request(request, head, path))
+        types::ev_kind::EV_HEAD => {
+            let event: ev_head = copy(record, header.kind)?;
+            let rest = record.get(size_of::<ev_head>()..).ok_or(short)?;
+            let (head, rest) = rest.split_at_checked(event.captured as usize).ok_or(short)?;
+            let path = rest.get(..event.unix_len as usize).ok_or(short)?;
+            Ok(Event::Head(event, head, path))
         }
-        types::ev_kind::EV_END => Ok(Event::End(copy(record, header.kind)?)),
+        types::ev_kind::EV_SPAN => {
+            let event: Box<ev_span> = Box::new(copy(record, header.kind)?);
+            let rest = record.get(size_of::<ev_span>()..).ok_or(short)?;
+            let head = rest.get(..event.captured.into()).ok_or(short)?;
+            Ok(Event::Span(event, head))
+        }
         types::ev_kind::EV_CONNECT => Ok(Event::Connect(Box::new(copy(record, header.kind)?))),
         other => Err(DecodeError::Kind(other.0)),
     }
@@ -128,17 +133,12 @@ mod tests {
 
         #[test]
         fn forged_lengths_are_refused(captured in any::<u32>(), unix_len in any::<u32>(), tail in 0_usize..64) {
-            let request = ev_request {
-                hdr: ev_hdr { kind: types::ev_kind::EV_REQUEST.0, ..Default::default() },
-                captured,
-                unix_len,
-                ..Default::default()
-            };
-            // SAFETY-free copy: the record as the kernel would lay it out.
-            let mut record = bytes_of(&request);
-            record.resize(record.len() + tail, b'x');
+            let mut record = vec![0; 40 + tail];
+            record[8..12].copy_from_slice(&types::ev_kind::EV_HEAD.0.to_ne_bytes());
+            record[28..32].copy_from_slice(&captured.to_ne_bytes());
+            record[32..36].copy_from_slice(&unix_len.to_ne_bytes());
             match decode(&record) {
-                Ok(Event::Request(_, head, path)) => {
+                Ok(Event::Head(_, head, path)) => {
                     prop_assert_eq!(head.len(), captured as usize);
                     prop_assert_eq!(path.len(), unix_len as usize);
                     prop_assert!(head.len() + path.len() <= tail);
@@ -147,18 +147,5 @@ mod tests {
                 Err(_) => prop_assert!(captured as usize + unix_len as usize > tail),
             }
         }
-    }
-
-    fn bytes_of(request: &ev_request) -> Vec<u8> {
-        // Field by field, in the order of the C struct.
-        let mut out = Vec::new();
-        out.extend(request.hdr.ts.to_ne_bytes());
-        out.extend(request.hdr.kind.to_ne_bytes());
-        out.extend(request.hdr.tgid.to_ne_bytes());
-        out.resize(108, 0);
-        out.extend(request.captured.to_ne_bytes());
-        out.extend(request.unix_len.to_ne_bytes());
-        out.extend(request.netns.to_ne_bytes());
-        out
     }
 }
