@@ -134,12 +134,6 @@ static __always_inline __u32 seq_gap(struct h1_dir *d, __u32 start, __u32 len)
 	return gap;
 }
 
-static __always_inline struct task_ctx *task_get(void)
-{
-	return bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0,
-				    BPF_LOCAL_STORAGE_GET_F_CREATE);
-}
-
 /* Bytes in the middle of a body need no parser. */
 static __always_inline bool body_only(struct h1_dir *d, __u32 len)
 {
@@ -155,9 +149,8 @@ static __always_inline bool body_only(struct h1_dir *d, __u32 len)
 	return false;
 }
 
-static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct task_ctx *t,
-				 struct h1_dir *d, __u64 who, const struct src *src, __u32 len,
-				 __u32 seq, __u32 gap)
+static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct h1_dir *d, __u64 who,
+				 const struct src *src, __u32 len, __u32 seq, __u32 gap)
 {
 	struct scratch *s = scratch_take();
 
@@ -178,12 +171,12 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct task_
 		/* backwards, or too far to be one connection's backlog */
 		if (gap > 1U << 30)
 			s->f.fault = 1;
-		http1_feed(s, c, t);
+		http1_feed(s, c);
 	}
 	if (c->proto == PROTO_HTTP1) {
 		feed_init(&s->f, src, len);
 		s->f.seq = seq;
-		http1_feed(s, c, t);
+		http1_feed(s, c);
 	}
 	scratch_put(s);
 }
@@ -205,8 +198,8 @@ static __always_inline void until_close_ends(struct sk_ctx *c)
 	c->rsp.state = H1_IDLE;
 }
 
-static __always_inline void on_recv(struct sock *sk, const struct src *src, struct task_ctx *t,
-				    __u64 who, int ret, int flags)
+static __always_inline void on_recv(struct sock *sk, const struct src *src, __u64 who, int ret,
+				    int flags)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct src none = {};
@@ -232,7 +225,7 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, stru
 	}
 	if (!gap && body_only(d, ret))
 		return;
-	feed(sk, c, t, d, who, flags & MSG_TRUNC_ ? &none : src, ret, start, gap);
+	feed(sk, c, d, who, flags & MSG_TRUNC_ ? &none : src, ret, start, gap);
 }
 
 /*
@@ -240,15 +233,16 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, stru
  * its join must be there. The parser runs ahead over all that is offered; on_send() puts it
  * back if the socket took less.
  */
-static __always_inline void on_send_early(struct sock *sk, const struct src *src,
-					  struct task_ctx *t, __u64 who, __u32 len)
+static __always_inline void on_send_early(struct sock *sk, const struct src *src, __u64 who,
+					  __u32 len)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u32 seq, gap;
+	struct task_ctx *t;
 	struct sk_ctx *c;
 	struct h1_dir *d;
 
-	if (!tp || !t || !len || src->kind == SRC_NONE)
+	if (!tp || !len || src->kind == SRC_NONE)
 		return;
 	c = conn_get(sk, tp, who, 0, 0);
 	if (!c || c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT)
@@ -256,7 +250,8 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 	d = &c->req;
 	if (d->state != H1_IDLE && d->state != H1_HEAD && d->state != H1_SYNC)
 		return;
-	if (t->flags & TASK_SPECULATED && t->spec_conn == c->cookie)
+	t = task_get();
+	if (!t || (t->flags & TASK_SPECULATED && t->spec_conn == c->cookie))
 		return; /* the same call, a segment later */
 	seq = tp->write_seq;
 	t->spec_dir = *d;
@@ -266,20 +261,21 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 	t->spec_req_next = c->req_next;
 	t->flags |= TASK_SPECULATED;
 	gap = seq_gap(d, seq, len);
-	feed(sk, c, t, d, who, src, len, seq, gap);
+	feed(sk, c, d, who, src, len, seq, gap);
 }
 
-static __always_inline void on_send(struct sock *sk, const struct src *src, struct task_ctx *t,
-				    __u64 who, int ret)
+static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u32 start = 0, gap = 0;
+	struct task_ctx *t;
 	struct sk_ctx *c;
 	struct h1_dir *d;
 
 	c = conn_get(sk, tp, who, 0, ret > 0 ? ret : 0);
 	if (!c || c->proto != PROTO_HTTP1)
 		return;
+	t = c->role == ROLE_CLIENT ? task_find() : NULL;
 	if (t && t->flags & TASK_SPECULATED) {
 		t->flags &= ~TASK_SPECULATED;
 		if (t->spec_conn == c->cookie) {
@@ -299,11 +295,11 @@ static __always_inline void on_send(struct sock *sk, const struct src *src, stru
 	}
 	if (!gap && body_only(d, ret))
 		return;
-	feed(sk, c, t, d, who, src, ret, start, gap);
+	feed(sk, c, d, who, src, ret, start, gap);
 }
 
 /* A connect begins, in the context of its caller. */
-static __always_inline void on_connect(struct sock *sk, struct task_ctx *t)
+static __always_inline void on_connect(struct sock *sk)
 {
 	__u32 tgid = current_tgid();
 	struct parent parent = {};
@@ -313,14 +309,14 @@ static __always_inline void on_connect(struct sock *sk, struct task_ctx *t)
 	if (!is_stream(sk))
 		return;
 	c = conn_make(sk, tgid);
-	p = proc_at(proc_of(t, tgid) - 1);
-	if (!c || !p)
+	p = c ? proc_at(proc_of(c, tgid) - 1) : NULL;
+	if (!p)
 		return;
 	c->role = ROLE_CLIENT;
 	c->flags = SK_FROM_START | SK_CONNECTING;
 	c->connect_ns = bpf_ktime_get_ns();
 	conn_addresses(sk, c);
-	ctx_current(t, c, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);
+	ctx_current(task_find(), c, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);
 	if (!p->open && !parent.found)
 		dest_mark(c, tgid, p, DEST_CONNECTED_IDLE);
 	if (parent.found) {

@@ -96,7 +96,6 @@ struct {
 struct walk {
 	struct scratch *s;
 	struct sk_ctx *c;
-	struct task_ctx *t; /* or NULL */
 	struct h1_dir *d;
 };
 

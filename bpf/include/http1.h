@@ -135,13 +135,6 @@ static __always_inline void response_message_end(struct walk *w, __u8 reason)
 	request_end(c, &e);
 	c->rsp_next = stream + 1;
 	c->status = 0;
-	if (w->t && w->t->cur.tag == req_tag(c->cookie, stream)) {
-		/* the next pipelined one, if it is there, is what this task turns to */
-		__u32 slot = c->slots[(stream + 1) % PIPELINE_MAX];
-
-		w->t->cur.tag = slot ? req_tag(c->cookie, stream + 1) : 0;
-		w->t->cur.slot = slot - 1;
-	}
 }
 
 static __always_inline void message_end(struct walk *w)
@@ -176,7 +169,7 @@ static __always_inline void request_head(struct walk *w)
 	w->s->f.first_ns = w->d->first_ns;
 	w->s->f.first_seq = w->d->first_seq;
 	w->s->f.can_join = c->flags & SK_UNIX ? !!(c->flags & SK_FROM_START) : w->d->seq_valid;
-	request_begin(w->s, c, w->t);
+	request_begin(w->s, c);
 	w->d->body = 0;
 	w->d->head_len = 0;
 	if (h->bad || (h->te && !h->chunked)) {
@@ -528,9 +521,9 @@ static long feed_step(__u32 i, struct walk *w)
  * `f->len` bytes of one direction went by; where is in f->src. Leaves the parser behind the
  * last byte, or the connection given up.
  */
-__separately int http1_feed(struct scratch *s, struct sk_ctx *c, struct task_ctx *t)
+__separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 {
-	struct walk w = {.s = s, .c = c, .t = t};
+	struct walk w = {.s = s, .c = c};
 	struct h1_dir *d;
 	struct feed *f;
 	__u32 had = 0;

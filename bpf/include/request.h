@@ -10,6 +10,21 @@
  * knows HTTP.
  */
 
+static __always_inline struct task_ctx *task_get(void)
+{
+	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0,
+						  BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!t)
+		stat_inc(STAT_TASK_STATE);
+	return t;
+}
+
+static __always_inline struct task_ctx *task_find(void)
+{
+	return bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0, 0);
+}
+
 static __always_inline struct proc *proc_at(__u32 index)
 {
 	return bpf_map_lookup_elem(&procs, &index);
@@ -38,20 +53,14 @@ __separately int proc_find(__u32 tgid)
 	return 0;
 }
 
-/* A task keeps the index: most calls need no search. */
-static __always_inline __u32 proc_of(struct task_ctx *t, __u32 tgid)
+/* A connection keeps the index: most calls need no search. */
+static __always_inline __u32 proc_of(struct sk_ctx *c, __u32 tgid)
 {
-	if (t && t->proc) {
-		struct proc *p = proc_at(t->proc - 1);
+	struct proc *p = c->proc ? proc_at(c->proc - 1) : NULL;
 
-		if (p && p->tgid == tgid)
-			return t->proc;
-	}
-	__u32 index = proc_find(tgid);
-
-	if (t)
-		t->proc = index;
-	return index;
+	if (!p || p->tgid != tgid)
+		c->proc = proc_find(tgid);
+	return c->proc;
 }
 
 static __always_inline void proc_forget(__u32 tgid)
@@ -360,8 +369,9 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 }
 
 static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, struct open_req *r,
-					 struct proc *p, struct task_ctx *t)
+					 struct proc *p)
 {
+	struct task_ctx *t = task_find();
 	struct head_info *h = &s->f.head;
 	struct ev_span *ev = &r->ev;
 	struct parent parent = {}, from = {};
@@ -483,12 +493,16 @@ static __always_inline bool event_managed(struct sock *sk)
 }
 
 /* The task that read the request works for it, unless it is an event loop. */
-static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, struct task_ctx *t,
+static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, struct open_req *r,
 					  const struct req_ref *ref)
 {
 	struct task_struct *task;
+	struct task_ctx *t;
 
-	if (!t || !(s->f.select & SELECT_THREADS) || c->flags & SK_EVENTS)
+	if (!(s->f.select & SELECT_THREADS) || c->flags & SK_EVENTS)
+		return;
+	t = task_get();
+	if (!t)
 		return;
 	if (t->cur.tag >> 20 == ref->tag >> 20 && req_is_open(&t->cur))
 		return; /* pipelined: the first one is worked on first */
@@ -502,12 +516,14 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 		return;
 	}
 	task = bpf_get_current_task_btf();
-	if (!BPF_CORE_READ(task, io_uring))
+	if (!BPF_CORE_READ(task, io_uring)) {
 		t->cur = *ref;
+		r->flags |= REQ_HELD;
+	}
 }
 
 /* The head of request s->f.stream is complete, in the scratch buffer up to f->line. */
-__separately int request_begin(struct scratch *s, struct sk_ctx *c, struct task_ctx *t)
+__separately int request_begin(struct scratch *s, struct sk_ctx *c)
 {
 	struct req_ref ref = {};
 	struct open_req *r;
@@ -523,7 +539,7 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c, struct task_
 		if (r && r->tag == ref.tag)
 			return 0; /* a send that was cut short is sent again */
 	}
-	proc = proc_of(t, s->f.tgid);
+	proc = proc_of(c, s->f.tgid);
 	p = proc_at(proc - 1);
 	slot = slot_take(ref.tag);
 	r = slot_at(slot - 1);
@@ -549,9 +565,9 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c, struct task_
 		begin_server(s, c, r, &ref);
 		r->flags |= REQ_COUNTED;
 		proc_opened(p, ref.tag, ref.slot);
-		task_takes_up(s, c, t, &ref);
+		task_takes_up(s, c, r, &ref);
 	} else {
-		begin_client(s, c, r, p, t);
+		begin_client(s, c, r, p);
 	}
 	if (r->ev.trace_flags & FLAG_SAMPLED) {
 		r->flags |= REQ_SAMPLED;
@@ -574,6 +590,18 @@ struct ending {
 	__u32 pad;
 };
 
+/* The task that answers turns to the next pipelined request, if it is there. */
+static __always_inline void task_answers(struct sk_ctx *c, __u64 tag, __u32 stream)
+{
+	struct task_ctx *t = task_find();
+	__u32 slot = c->slots[(stream + 1) % PIPELINE_MAX];
+
+	if (!t || t->cur.tag != tag)
+		return;
+	t->cur.tag = slot ? req_tag(c->cookie, stream + 1) : 0;
+	t->cur.slot = slot - 1;
+}
+
 /*
  * Takes a request out of all tables and reports it. Runs in any context; of two that end it at
  * once, the one that takes the tag away does the rest.
@@ -594,6 +622,8 @@ __separately int request_end(struct sk_ctx *c, const struct ending *e)
 	if (!r || __sync_val_compare_and_swap(&r->tag, tag, 1) != tag)
 		return 0;
 	c->slots[e->stream % PIPELINE_MAX] = 0;
+	if (r->flags & REQ_HELD && e->reason != END_CLOSED)
+		task_answers(c, tag, e->stream);
 	if (r->flags & REQ_COUNTED) {
 		struct proc *p = proc_at(r->proc - 1);
 

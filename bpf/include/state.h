@@ -29,6 +29,7 @@ enum req_flag {
 	REQ_COUNTED = 2, /* part of proc.open */
 	REQ_BY_PARENT = 4, /* has an entry in by_parent */
 	REQ_JOINABLE = 8, /* has an entry in joins, under join_seq */
+	REQ_HELD = 16, /* a task holds it in cur */
 };
 
 enum h1_state {
@@ -97,6 +98,8 @@ struct sk_ctx {
 	struct h1_dir req;
 	struct h1_dir rsp;
 	struct trace_ctx connect_ctx; /* parent at connect time */
+	__u32 proc; /* index in procs, plus one */
+	__u32 pad2;
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
 
@@ -105,8 +108,6 @@ enum src_kind {
 	SRC_BUF,
 	SRC_UIOV, /* struct iovec array in user memory */
 	SRC_KIOV, /* the same, copied in by the kernel */
-	SRC_MSG, /* struct msghdr in user memory */
-	SRC_MMSG, /* struct mmsghdr array in user memory */
 };
 
 /* Where the bytes of a send or recv lie in user memory. */
@@ -125,16 +126,17 @@ enum task_flag {
 };
 
 struct task_ctx {
-	struct src src; /* of the system call in progress */
+	struct src src; /* tier A: of the call in progress */
 	struct req_ref cur; /* the server request this task works for */
 	__u64 spec_conn;
 	struct h1_dir spec_dir; /* the parser before the send in progress */
+	__u64 mmsg_at; /* tier C: the vector of sendmmsg() or recvmmsg() in progress */
 	__u32 spec_seq;
 	__u32 spec_len;
 	__u32 spec_req_next;
 	__u32 flags;
-	__u32 mmsg;
-	__u32 proc; /* index in procs, plus one */
+	__u32 mmsg_next; /* its next message */
+	__u32 pad;
 };
 
 /* A selected process, as the kernel side sees it. */

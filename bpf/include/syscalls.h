@@ -8,24 +8,19 @@
 #define NR_write	  1
 #define NR_readv	  19
 #define NR_writev	  20
-#define NR_sendfile	  40
 #define NR_sendto	  44
 #define NR_recvfrom	  45
 #define NR_sendmsg	  46
 #define NR_recvmsg	  47
-#define NR_splice	  275
 #define NR_recvmmsg	  299
 #define NR_sendmmsg	  307
 #define NR_preadv2	  327
 #define NR_pwritev2	  328
-#define NR_io_uring_enter 426
 #elif defined(__TARGET_ARCH_arm64)
 #define NR_read		  63
 #define NR_write	  64
 #define NR_readv	  65
 #define NR_writev	  66
-#define NR_sendfile	  71
-#define NR_splice	  76
 #define NR_sendto	  206
 #define NR_recvfrom	  207
 #define NR_sendmsg	  211
@@ -34,9 +29,36 @@
 #define NR_sendmmsg	  269
 #define NR_preadv2	  286
 #define NR_pwritev2	  287
-#define NR_io_uring_enter 426
 #else
 #error "no system call numbers for this architecture"
+#endif
+
+#define PF_IO_WORKER_ 0x00000010
+
+#if defined(__TARGET_ARCH_x86)
+#define TS_COMPAT_ 0x2
+
+static __always_inline long call_number(struct pt_regs *regs)
+{
+	return regs->orig_ax;
+}
+
+static __always_inline bool call_is_compat(struct task_struct *task)
+{
+	return task->thread_info.status & TS_COMPAT_;
+}
+#else
+#define TIF_32BIT_ 22
+
+static __always_inline long call_number(struct pt_regs *regs)
+{
+	return regs->syscallno;
+}
+
+static __always_inline bool call_is_compat(struct task_struct *task)
+{
+	return task->thread_info.flags >> TIF_32BIT_ & 1;
+}
 #endif
 
 #endif

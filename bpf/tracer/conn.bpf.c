@@ -25,7 +25,7 @@ int BPF_PROG(tp_sock_state, struct sock *sk, int old, int new)
 	if (new == TCP_SYN_SENT) {
 		tgid = current_tgid();
 		if (tgid_selected(tgid) && tgid != cfg.self_tgid)
-			on_connect(sk, task_get());
+			on_connect(sk);
 		return 0;
 	}
 	if (new != TCP_CLOSE && new != TCP_FIN_WAIT1 && new != TCP_LAST_ACK)

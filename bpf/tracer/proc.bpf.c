@@ -77,7 +77,7 @@ int BPF_PROG(tp_exit, struct task_struct *p)
 	t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
 	if (!t || !(t->flags & TASK_INHERITED))
 		return 0;
-	proc = proc_at(t->proc ? t->proc - 1 : proc_find(tgid) - 1);
+	proc = proc_at(proc_find(tgid) - 1);
 	if (!proc)
 		return 0;
 	if (holds_open_request(t))

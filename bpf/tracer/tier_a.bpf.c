@@ -14,17 +14,10 @@ static __always_inline struct task_ctx *call_begins(__u64 who, struct msghdr *ms
 	if (!who)
 		return NULL;
 	t = task_get();
-	if (!t) {
-		stat_inc(STAT_TASK_STATE);
+	if (!t)
 		return NULL;
-	}
 	src_from_iter(&msg->msg_iter, &t->src);
 	return t;
-}
-
-static __always_inline struct task_ctx *task_find(void)
-{
-	return bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0, 0);
 }
 
 /* int tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size) */
@@ -40,7 +33,7 @@ int BPF_PROG(fe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 	src = t->src;
 	if (src.kind == SRC_BUF)
 		src.len = size;
-	on_send_early(sk, &src, t, who, size);
+	on_send_early(sk, &src, who, size);
 	return 0;
 }
 
@@ -56,7 +49,7 @@ static __always_inline int sent(struct sock *sk, int ret)
 	if (!t)
 		return 0;
 	src = t->src;
-	on_send(sk, &src, t, who, ret);
+	on_send(sk, &src, who, ret);
 	return 0;
 }
 
@@ -72,7 +65,7 @@ static __always_inline int received(struct sock *sk, int ret, int flags)
 	if (!t)
 		return 0;
 	src = t->src;
-	on_recv(sk, &src, t, who, ret, flags);
+	on_recv(sk, &src, who, ret, flags);
 	return 0;
 }
 

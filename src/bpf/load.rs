@@ -17,7 +17,7 @@ use super::skel::{OpenTracerSkel, TracerSkel, TracerSkelBuilder};
 pub enum Tier {
     /// fentry and fexit.
     A,
-    /// `sys_enter` and the `sock_*_length` tracepoints.
+    /// The `sock_*_length` tracepoints, with the arguments of the system call in progress.
     C,
 }
 
@@ -254,7 +254,7 @@ fn choose(open: &mut OpenTracerSkel<'_>, tier: Tier, kernel: &Kernel) {
     }
     progs.fx_tcp_recvmsg4.set_autoload(a && kernel.recvmsg_args == 4);
     progs.fx_tcp_recvmsg5.set_autoload(a && kernel.recvmsg_args == 5);
-    for program in [&mut progs.tp_sys_enter, &mut progs.tp_sock_recv, &mut progs.tp_sock_send] {
+    for program in [&mut progs.tp_sock_recv, &mut progs.tp_sock_send] {
         program.set_autoload(!a);
     }
     progs.tp_tcp_send.set_autoload(!a && kernel.early_send);
@@ -294,7 +294,6 @@ fn programs<'s, 'o>(
             if kernel.early_send {
                 all.push(("tp_tcp_send", &mut progs.tp_tcp_send));
             }
-            all.push(("tp_sys_enter", &mut progs.tp_sys_enter));
         }
     }
     all
