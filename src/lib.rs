@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod config;
 pub mod conn;
 pub mod event;
+pub mod pipeline;
 pub mod proto;
 pub mod span;
 pub mod time;

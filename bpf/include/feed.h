@@ -79,8 +79,6 @@ struct scratch {
 	__u32 busy;
 	__u32 pad;
 	struct feed f;
-	struct join_key jk;
-	struct join j;
 	struct ev_head ev; /* directly followed by the head: one record, one copy */
 	__u8 buf[HEAD_ROOM + UNIX_PATH_MAX + 4];
 };

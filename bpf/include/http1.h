@@ -234,12 +234,19 @@ static __always_inline void head_save(struct walk *w, __u32 had)
 {
 	struct head_key k = {.conn = w->c->cookie, .response = w->s->f.is_rsp};
 	struct head *kept = bpf_map_lookup_elem(&heads, &k);
-	__u32 len = w->d->head_len;
+	__u32 len = w->d->head_len, zero = 0;
 
 	if (!kept) {
-		if (bpf_map_update_elem(&heads, &k, w->s->buf, BPF_NOEXIST))
+		struct head *none = bpf_map_lookup_elem(&no_head, &zero);
+
+		if (none)
+			bpf_map_update_elem(&heads, &k, none, BPF_NOEXIST);
+		kept = bpf_map_lookup_elem(&heads, &k);
+		if (!kept) {
 			conn_resync(w->c, w->s->f.now, STAT_HEADS_FULL);
-		return;
+			return;
+		}
+		had = 0;
 	}
 	for (int i = 0; i < HEAD_MAX / HEAD_PIECE && had < len; i++) {
 		__u32 n = len - had;

@@ -126,6 +126,14 @@ struct {
 	__type(value, struct head);
 } heads SEC(".maps") __weak;
 
+/* What a new entry of `heads` is made from: before v6.7 an update takes map memory only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct head);
+} no_head SEC(".maps") __weak;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 * 1024 * 1024);

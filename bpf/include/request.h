@@ -33,6 +33,8 @@ static __always_inline struct proc *proc_at(__u32 index)
 /* The state of a process, taken if it has none yet. Returns its index plus one, 0 if full. */
 __separately int proc_find(__u32 tgid)
 {
+	/* unrolled: 6.1 refuses a loop whose way back is no jump */
+#pragma unroll
 	for (__u32 i = 0; i < PROC_PROBES; i++) {
 		__u32 at = (tgid + i) % PROCS;
 		struct proc *p = proc_at(at);
@@ -40,6 +42,7 @@ __separately int proc_find(__u32 tgid)
 		if (p && p->tgid == tgid)
 			return at + 1;
 	}
+#pragma unroll
 	for (__u32 i = 0; i < PROC_PROBES; i++) {
 		__u32 at = (tgid + i) % PROCS;
 		struct proc *p = proc_at(at);
@@ -65,6 +68,7 @@ static __always_inline __u32 proc_of(struct sk_ctx *c, __u32 tgid)
 
 static __always_inline void proc_forget(__u32 tgid)
 {
+#pragma unroll
 	for (__u32 i = 0; i < PROC_PROBES; i++) {
 		struct proc *p = proc_at((tgid + i) % PROCS);
 
@@ -113,7 +117,8 @@ __separately int slot_take(__u64 tag)
 		return 0;
 	if (!*next) /* CPUs begin far apart */
 		*next = bpf_get_smp_processor_id() * 1031 + 1;
-	for (int i = 0; i < 16; i++) {
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
 		__u32 at = *next % SLOTS;
 		struct open_req *r = slot_at(at);
 
@@ -330,6 +335,7 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 {
 	struct head_info *h = &s->f.head;
 	struct ev_span *ev = &r->ev;
+	struct join_key jk;
 	struct join *j = NULL;
 	bool header = h->tp_count == 1;
 
@@ -338,8 +344,8 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 	if (cfg.join && s->f.can_join && joins_live) {
 		__u64 peer = c->flags & SK_UNIX ? unix_peer_cookie((struct sock *)s->f.sk) : 0;
 
-		join_key(c, peer, c->flags & SK_UNIX ? s->f.stream : s->f.first_seq, false, &s->jk);
-		j = bpf_map_lookup_elem(&joins, &s->jk);
+		join_key(c, peer, c->flags & SK_UNIX ? s->f.stream : s->f.first_seq, false, &jk);
+		j = bpf_map_lookup_elem(&joins, &jk);
 	}
 	random_bytes(ev->span_id, 2);
 	/*
@@ -405,12 +411,13 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 		span_root(ev);
 	}
 	if (cfg.join && s->f.can_join) {
+		struct join j = {.trace_flags = ev->trace_flags};
+		struct join_key jk;
+
 		r->join_seq = c->flags & SK_UNIX ? s->f.stream : s->f.first_seq;
-		join_key(c, c->cookie, r->join_seq, true, &s->jk);
-		__builtin_memcpy(&s->j.ctx, ev->trace_id, sizeof(s->j.ctx));
-		s->j.trace_flags = ev->trace_flags;
-		s->j.pad = 0;
-		if (!bpf_map_update_elem(&joins, &s->jk, &s->j, BPF_NOEXIST)) {
+		join_key(c, c->cookie, r->join_seq, true, &jk);
+		__builtin_memcpy(&j.ctx, ev->trace_id, sizeof(j.ctx));
+		if (!bpf_map_update_elem(&joins, &jk, &j, BPF_NOEXIST)) {
 			r->flags |= REQ_JOINABLE;
 			__sync_fetch_and_add(&joins_live, 1);
 		}

@@ -31,6 +31,8 @@ pub struct Totals {
     pub discarded: u64,
     /// More heads ahead than are kept.
     pub too_many: u64,
+    /// Records that make no sense.
+    pub malformed: u64,
     /// No resource: the process was deselected, or never ours.
     pub no_resource: u64,
 }
