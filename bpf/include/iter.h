@@ -25,7 +25,7 @@ static __always_inline void src_from_iter(const struct iov_iter *it, struct src 
 	if (bpf_core_enum_value_exists(enum iter_type___v6_0, ITER_UBUF___v6_0) &&
 	    type == bpf_core_enum_value(enum iter_type___v6_0, ITER_UBUF___v6_0)) {
 		out->kind = SRC_BUF;
-		out->ptr = (__u64)it->ubuf + it->iov_offset;
+		out->ptr = (__u64)BPF_CORE_READ(it, ubuf) + it->iov_offset;
 	} else if (type == bpf_core_enum_value(enum iter_type, ITER_IOVEC)) {
 		out->kind = SRC_KIOV;
 		if (bpf_core_field_exists(it->__iov))

@@ -1,20 +1,250 @@
-//! Names, attributes and status of a span, by the OpenTelemetry semantic conventions.
+//! Names, attributes and status of a span, by the OpenTelemetry semantic conventions for HTTP.
 
-use super::Span;
+use std::borrow::Cow;
+
+use nix::errno::Errno;
+
+use super::{Endpoint, ErrorType, HttpExchange, Operation, Span, SpanKind};
 
 /// Value of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// Text.
-    Str(Box<str>),
+    Str(Cow<'static, str>),
     /// Integer.
     Int(i64),
-    /// Boolean.
-    Bool(bool),
 }
 
-/// The attributes of `span`, in export order.
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Str(Cow::Owned(text.to_owned()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Str(Cow::Owned(text))
+    }
+}
+
+/// Key and value.
+pub type Attribute = (&'static str, Value);
+
+/// Methods that keep their name; any other is `_OTHER` beside its original.
+const METHODS: [&str; 10] =
+    ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
+
+/// Query parameters whose value is a secret by its name, in lower case.
+const SECRET_PARAMETERS: [&str; 22] = [
+    "access_token",
+    "api_key",
+    "apikey",
+    "auth",
+    "authorization",
+    "awsaccesskeyid",
+    "client_secret",
+    "code",
+    "id_token",
+    "jwt",
+    "key",
+    "password",
+    "passwd",
+    "pwd",
+    "refresh_token",
+    "secret",
+    "session",
+    "sig",
+    "signature",
+    "token",
+    "x-amz-signature",
+    "x-goog-signature",
+];
+
+/// A query with the values of secret parameters taken out.
+fn redacted(query: &str) -> Cow<'_, str> {
+    let secret = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        SECRET_PARAMETERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+    };
+    if !query.split('&').any(secret) {
+        return Cow::Borrowed(query);
+    }
+    let pairs = query.split('&').map(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        if secret(pair) { format!("{name}=REDACTED") } else { pair.to_owned() }
+    });
+    Cow::Owned(pairs.collect::<Vec<_>>().join("&"))
+}
+
+/// The method as the conventions want it.
+fn method(http: &HttpExchange) -> &'static str {
+    METHODS.iter().find(|known| **known == &*http.method).unwrap_or(&"_OTHER")
+}
+
+/// Name of the span: the method alone, as no route is known and a path has no bound.
 #[must_use]
-pub fn attributes(_span: &Span) -> Vec<(&'static str, Value)> {
-    Vec::new()
+pub fn name(span: &Span) -> &'static str {
+    match &span.operation {
+        Operation::Http(http) => match method(http) {
+            "_OTHER" => "HTTP",
+            known => known,
+        },
+        Operation::Connect => "CONNECT",
+    }
+}
+
+/// Whether the span's status is Error. Client errors count for the client alone.
+#[must_use]
+pub fn is_error(span: &Span) -> bool {
+    error_type(span).is_some()
+}
+
+/// `error.type`, for spans that failed.
+#[must_use]
+pub fn error_type(span: &Span) -> Option<Cow<'static, str>> {
+    match span.error {
+        Some(ErrorType::ConnectionClosed) => return Some("connection_closed".into()),
+        Some(ErrorType::Timeout) => return Some("timeout".into()),
+        Some(ErrorType::Errno(errno)) => {
+            let known = Errno::from_raw(errno);
+            return Some(match known {
+                Errno::UnknownErrno => format!("errno {errno}").into(),
+                known => format!("{known:?}").into(),
+            });
+        }
+        None => {}
+    }
+    let Operation::Http(http) = &span.operation else { return Some("_OTHER".into()) };
+    let bad = match span.kind {
+        SpanKind::Server => http.status == 0 || http.status >= 500,
+        SpanKind::Client => http.status == 0 || http.status >= 400,
+    };
+    bad.then(|| http.status.to_string().into())
+}
+
+/// Host and port of an authority; an IPv6 address keeps no brackets.
+fn authority(text: &str) -> (&str, Option<u16>) {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => (address, rest.strip_prefix(':')),
+        None => match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    (host, port.and_then(|port| port.parse().ok()))
+}
+
+fn push_endpoint(
+    out: &mut Vec<Attribute>,
+    end: &Endpoint,
+    address: &'static str,
+    port: Option<&'static str>,
+) {
+    match end {
+        Endpoint::Inet(ip, number) => {
+            out.push((address, ip.to_string().into()));
+            if let Some(port) = port {
+                out.push((port, Value::Int((*number).into())));
+            }
+        }
+        Endpoint::Unix(path) if !path.is_empty() => out.push((address, Value::from(&**path))),
+        Endpoint::Unix(_) => {}
+    }
+}
+
+/// Attributes of a span, in export order. `with_link` adds `spanwire.link`.
+#[must_use]
+pub fn attributes(span: &Span, with_link: bool) -> Vec<Attribute> {
+    let mut out = Vec::with_capacity(18);
+    let server = span.kind == SpanKind::Server;
+    let server_end = if server { &span.local } else { &span.peer };
+    match &span.operation {
+        Operation::Http(http) => push_http(&mut out, span, http, server_end),
+        Operation::Connect => push_endpoint(&mut out, server_end, "server.address", Some("server.port")),
+    }
+    if server {
+        push_endpoint(&mut out, &span.peer, "client.address", Some("client.port"));
+    }
+    push_endpoint(&mut out, &span.peer, "network.peer.address", Some("network.peer.port"));
+    let unix = matches!(span.local, Endpoint::Unix(_));
+    out.push(("network.transport", Value::Str(if unix { "unix" } else { "tcp" }.into())));
+    if let Some(error) = error_type(span) {
+        out.push(("error.type", Value::Str(error)));
+    }
+    if with_link {
+        out.push(("spanwire.link", Value::Str(span.link.as_str().into())));
+    }
+    out
+}
+
+fn push_http(out: &mut Vec<Attribute>, span: &Span, http: &HttpExchange, server_end: &Endpoint) {
+    let method = method(http);
+    out.push(("http.request.method", Value::Str(method.into())));
+    if method == "_OTHER" {
+        out.push(("http.request.method_original", Value::from(&*http.method)));
+    }
+    if http.status != 0 {
+        out.push(("http.response.status_code", Value::Int(http.status.into())));
+    }
+    let host = http.host.as_deref().filter(|host| !host.is_empty()).map(authority);
+    match host {
+        Some((name, port)) => {
+            out.push(("server.address", name.into()));
+            let port = port.or(match server_end {
+                Endpoint::Inet(_, port) => Some(*port),
+                Endpoint::Unix(_) => None,
+            });
+            if let Some(port) = port {
+                out.push(("server.port", Value::Int(port.into())));
+            }
+        }
+        None => push_endpoint(out, server_end, "server.address", Some("server.port")),
+    }
+    let query = http.query.as_deref().map(redacted);
+    if span.kind == SpanKind::Server {
+        out.push(("url.scheme", Value::Str(http.scheme.into())));
+        out.push(("url.path", Value::from(&*http.path)));
+        if let Some(query) = query {
+            out.push(("url.query", query.into_owned().into()));
+        }
+    } else {
+        let authority = match (http.host.as_deref(), server_end) {
+            (Some(host), _) => host.to_owned(),
+            (None, Endpoint::Inet(ip, port)) if ip.is_ipv6() => format!("[{ip}]:{port}"),
+            (None, Endpoint::Inet(ip, port)) => format!("{ip}:{port}"),
+            (None, Endpoint::Unix(_)) => "localhost".to_owned(),
+        };
+        let mut url = format!("{}://{authority}{}", http.scheme, http.path);
+        if let Some(query) = query {
+            url.push('?');
+            url.push_str(&query);
+        }
+        out.push(("url.full", url.into()));
+    }
+    out.push(("http.request.body.size", Value::Int(i64::try_from(http.request_body).unwrap_or(i64::MAX))));
+    out.push(("http.response.body.size", Value::Int(i64::try_from(http.response_body).unwrap_or(i64::MAX))));
+    let version = if http.minor_version == 0 { "1.0" } else { "1.1" };
+    out.push(("network.protocol.version", Value::Str(version.into())));
+    if let Some(agent) = &http.user_agent {
+        out.push(("user_agent.original", Value::from(&**agent)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        assert_eq!(authority("shop:8080"), ("shop", Some(8080)));
+        assert_eq!(authority("shop"), ("shop", None));
+        assert_eq!(authority("[::1]:81"), ("::1", Some(81)));
+        assert_eq!(authority("[::1]"), ("::1", None));
+    }
+
+    #[test]
+    fn secrets_leave_the_query() {
+        assert_eq!(redacted("a=1&Token=abc&b"), "a=1&Token=REDACTED&b");
+        assert_eq!(redacted("a=1"), "a=1");
+    }
 }

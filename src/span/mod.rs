@@ -5,7 +5,7 @@
 mod attributes;
 mod model;
 
-pub use attributes::{Value, attributes};
+pub use attributes::{Attribute, Value, attributes, error_type, is_error, name};
 pub use model::{
     Endpoint, ErrorType, HttpExchange, Link, Operation, Resource, Span, SpanId, SpanKind, TraceId,
 };

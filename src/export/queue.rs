@@ -1,0 +1,234 @@
+//! The queue in front of the exporter, batching, retries, and the exporter's thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use tracing::{info, warn};
+
+use super::settings::{ExportSettings, Protocol};
+use super::{encode, grpc, http};
+use crate::selfmetrics::Metrics;
+use crate::span::Span;
+
+/// How often a failing endpoint is spoken of.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// The endpoint took the request.
+#[derive(Debug, Default)]
+pub(super) struct Delivered {
+    /// Spans it says it did not take.
+    pub(super) rejected: u64,
+    /// What it says of that.
+    pub(super) message: String,
+}
+
+/// The endpoint did not take the request.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Whether the same request may succeed later.
+    pub(super) retry: bool,
+    /// When to try again, by the endpoint's word.
+    pub(super) after: Option<Duration>,
+    /// For the log.
+    pub(super) message: String,
+}
+
+/// The sending half. Never blocks: what does not fit is dropped and counted.
+///
+/// The channel itself has no bound; the number of spans in it has, which is what memory goes by.
+#[derive(Clone, Debug)]
+pub struct SpanQueue {
+    sender: Sender<Vec<Span>>,
+    waiting: Arc<AtomicUsize>,
+    limit: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl SpanQueue {
+    /// Hands spans to the exporter.
+    pub fn push(&self, spans: Vec<Span>) {
+        let count = spans.len();
+        if self.waiting.fetch_add(count, Ordering::AcqRel) + count > self.limit {
+            self.waiting.fetch_sub(count, Ordering::AcqRel);
+            self.metrics.dropped("export", "queue_full", count as u64);
+            return;
+        }
+        if self.sender.send(spans).is_err() {
+            self.metrics.dropped("export", "stopped", count as u64);
+        }
+    }
+}
+
+/// The exporter's thread.
+#[derive(Debug)]
+pub struct Exporter {
+    thread: JoinHandle<()>,
+    stop: Sender<Instant>,
+}
+
+enum Client {
+    Grpc(Box<grpc::Client>),
+    Http(Box<http::Client>),
+}
+
+struct Worker {
+    settings: ExportSettings,
+    receiver: Receiver<Vec<Span>>,
+    stop: Receiver<Instant>,
+    deadline: Option<Instant>,
+    waiting: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+    complained: Option<Instant>,
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+}
+
+impl Exporter {
+    /// Checks the settings and starts the thread.
+    pub fn start(settings: ExportSettings, metrics: Arc<Metrics>) -> Result<(Self, SpanQueue)> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("starting the exporter's runtime")?;
+        let client = {
+            let _inside = runtime.enter();
+            match settings.protocol {
+                Protocol::Grpc => Client::Grpc(Box::new(grpc::Client::new(&settings)?)),
+                Protocol::HttpProtobuf => Client::Http(Box::new(http::Client::new(&settings)?)),
+            }
+        };
+        let (sender, receiver) = unbounded();
+        let (stop, stopped) = unbounded();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let queue = SpanQueue {
+            sender,
+            waiting: Arc::clone(&waiting),
+            limit: settings.queue_size,
+            metrics: Arc::clone(&metrics),
+        };
+        let mut worker = Worker {
+            settings,
+            receiver,
+            stop: stopped,
+            deadline: None,
+            waiting,
+            metrics,
+            complained: None,
+            runtime,
+            client,
+        };
+        let thread = crate::pipeline::spawn("export-otlp", move || worker.run())?;
+        Ok((Self { thread, stop }, queue))
+    }
+
+    /// Sends what is queued, until `deadline`. All [`SpanQueue`]s must be gone.
+    pub fn finish(self, deadline: Instant) {
+        let _ended = self.stop.send(deadline);
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let mut batch: Vec<Span> = Vec::new();
+        loop {
+            let until = Instant::now() + self.settings.batch_timeout;
+            let open = self.fill(&mut batch, until);
+            while !batch.is_empty() {
+                let rest = batch.split_off(batch.len().min(self.settings.batch_max_size));
+                let full = std::mem::replace(&mut batch, rest);
+                self.deliver(&full);
+                self.waiting.fetch_sub(full.len(), Ordering::AcqRel);
+                if open && batch.len() < self.settings.batch_max_size {
+                    break;
+                }
+            }
+            if !open {
+                return;
+            }
+        }
+    }
+
+    /// Collects a batch. False once the last sender is gone and the channel is empty.
+    fn fill(&mut self, batch: &mut Vec<Span>, until: Instant) -> bool {
+        while batch.len() < self.settings.batch_max_size {
+            match self.receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(spans) => batch.extend(spans),
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        true
+    }
+
+    fn time_is_up(&mut self) -> bool {
+        if let Ok(deadline) = self.stop.try_recv() {
+            self.deadline = Some(deadline);
+        }
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn deliver(&mut self, batch: &[Span]) {
+        let count = batch.len() as u64;
+        let begun = Instant::now();
+        let mut pause = self.settings.retry.initial;
+        loop {
+            let request = encode(batch, self.settings.link_attribute);
+            let result = match &mut self.client {
+                Client::Grpc(client) => self.runtime.block_on(client.send(request)),
+                Client::Http(client) => self.runtime.block_on(client.send(request)),
+            };
+            let failure = match result {
+                Ok(delivered) => {
+                    self.metrics.exported(count - delivered.rejected.min(count), true);
+                    if delivered.rejected > 0 {
+                        self.metrics.dropped("export", "rejected", delivered.rejected);
+                        self.complain(&format!("it refused {} spans: {}", delivered.rejected, delivered.message));
+                    } else if self.complained.take().is_some() {
+                        info!(endpoint = %self.settings.endpoint, "The collector takes spans again.");
+                    }
+                    return;
+                }
+                Err(failure) => failure,
+            };
+            self.metrics.exported(0, false);
+            self.complain(&failure.message);
+            if !failure.retry {
+                return self.metrics.dropped("export", "refused", count);
+            }
+            if begun.elapsed() >= self.settings.retry.max_elapsed {
+                return self.metrics.dropped("export", "retries_exhausted", count);
+            }
+            if self.pause(failure.after.unwrap_or(pause)) {
+                return self.metrics.dropped("export", "shutdown", count);
+            }
+            pause = (pause * 2).min(self.settings.retry.max);
+        }
+    }
+
+    /// Waits, with some jitter. True if there is no time left.
+    fn pause(&mut self, length: Duration) -> bool {
+        let jitter = u32::from(Instant::now().elapsed().subsec_nanos() as u8) % 50;
+        let until = Instant::now() + length + length * jitter / 200;
+        while Instant::now() < until {
+            if self.time_is_up() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20).min(until.saturating_duration_since(Instant::now())));
+        }
+        self.time_is_up()
+    }
+
+    fn complain(&mut self, message: &str) {
+        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            warn!(endpoint = %self.settings.endpoint, reason = message, "The collector did not take spans.");
+            self.complained = Some(Instant::now());
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A small HTTP server for `/metrics` and `/healthz`. One connection at a time is enough.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::Metrics;
+
+const REQUEST_MAX: u64 = 8192;
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Serves until the process ends. `metrics_path` is where Prometheus looks.
+pub fn serve(address: SocketAddr, metrics_path: String, metrics: Arc<Metrics>) -> Result<SocketAddr> {
+    let listener = TcpListener::bind(address).with_context(|| format!("listening on {address} for metrics"))?;
+    let bound = listener.local_addr().context("the metrics port")?;
+    let started = Instant::now();
+    crate::pipeline::spawn("metrics", move || {
+        for stream in listener.incoming().flatten() {
+            let _client_gone = answer(stream, &metrics_path, &metrics, started);
+        }
+    })?;
+    Ok(bound)
+}
+
+fn answer(
+    mut stream: TcpStream,
+    metrics_path: &str,
+    metrics: &Arc<Metrics>,
+    started: Instant,
+) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    let mut reader = BufReader::new((&stream).take(REQUEST_MAX));
+    reader.read_line(&mut line)?;
+    let mut rest = String::new();
+    while reader.read_line(&mut rest)? > 2 {
+        rest.clear();
+    }
+    let path = line.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default();
+    let (status, kind, body) = if path == metrics_path {
+        ("200 OK", "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.render())
+    } else if path == "/healthz" {
+        let health = json!({
+            "status": "ok",
+            "uptime_seconds": started.elapsed().as_secs(),
+            "last_export_unix": metrics.last_export(),
+        });
+        ("200 OK", "application/json", health.to_string())
+    } else {
+        ("404 Not Found", "text/plain", format!("{metrics_path} and /healthz are here\n"))
+    };
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())
+}
