@@ -8,7 +8,9 @@ mod control;
 mod load;
 mod ring;
 mod skel;
+mod spawn;
 
 pub use control::{Control, Counters};
 pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial};
+pub use spawn::spawn_with_fd3;
 pub use ring::{Reader, Ring, Stop};

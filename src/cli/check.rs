@@ -1,0 +1,162 @@
+//! `spanwire check`: what this host allows.
+
+use std::fs;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use caps::{CapSet, Capability};
+use serde_json::json;
+
+use crate::bpf::{LoadOptions, Tracer};
+
+/// What is needed, and what for.
+const CAPABILITIES: [(Capability, &str); 4] = [
+    (Capability::CAP_BPF, "load BPF programs and maps"),
+    (Capability::CAP_PERFMON, "read kernel and user memory from BPF"),
+    (Capability::CAP_SYS_PTRACE, "read the executable and environment of other users' processes"),
+    (Capability::CAP_DAC_READ_SEARCH, "open executables of other users"),
+];
+
+/// Names of the capabilities that are missing.
+pub(super) fn missing_capabilities() -> Vec<String> {
+    let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
+    // Before CAP_BPF there was only the one; with it nothing else is missing.
+    if has(Capability::CAP_SYS_ADMIN) {
+        return Vec::new();
+    }
+    CAPABILITIES.iter().filter(|(cap, _)| !has(*cap)).map(|(cap, _)| cap.to_string()).collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Yes,
+    No,
+    Partly,
+}
+
+struct Finding {
+    feature: String,
+    verdict: Verdict,
+    detail: String,
+    remedy: String,
+}
+
+fn finding(feature: &str, verdict: Verdict, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { feature: feature.to_owned(), verdict, detail: detail.into(), remedy: remedy.into() }
+}
+
+fn kernel() -> Finding {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < (5, 17) {
+        return finding("kernel", Verdict::No, format!("{release} is too old"), "5.17 or newer is needed; 6.1, 6.12, 6.18 and 7.2 are tested");
+    }
+    finding("kernel", Verdict::Yes, release, "")
+}
+
+fn btf() -> Finding {
+    match fs::metadata("/sys/kernel/btf/vmlinux") {
+        Ok(_) => finding("btf", Verdict::Yes, "/sys/kernel/btf/vmlinux", ""),
+        Err(error) => finding("btf", Verdict::No, error.to_string(), "a kernel with CONFIG_DEBUG_INFO_BTF=y, and /sys mounted"),
+    }
+}
+
+fn lockdown() -> Finding {
+    match fs::read_to_string("/sys/kernel/security/lockdown") {
+        Ok(modes) if modes.contains("[confidentiality]") => finding(
+            "lockdown",
+            Verdict::No,
+            "confidentiality: BPF may not read memory",
+            "boot with lockdown=integrity or less",
+        ),
+        Ok(modes) => finding("lockdown", Verdict::Yes, modes.trim(), ""),
+        Err(_) => finding("lockdown", Verdict::Yes, "not visible; the trial below decides", ""),
+    }
+}
+
+fn pid_namespace() -> Finding {
+    // The inode of the first pid namespace is fixed (include/linux/proc_ns.h).
+    let own = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());
+    match own {
+        Ok(link) if link == "pid:[4026531836]" => finding("pid namespace", Verdict::Yes, "the host's", ""),
+        Ok(link) => finding("pid namespace", Verdict::No, format!("{link} is not the host's"), "hostPID: true, or --pid=host"),
+        Err(error) => finding("pid namespace", Verdict::No, error.to_string(), "mount /proc"),
+    }
+}
+
+fn findings() -> Vec<Finding> {
+    let mut all = vec![kernel(), btf()];
+    let missing = missing_capabilities();
+    all.push(if missing.is_empty() {
+        finding("capabilities", Verdict::Yes, "all that are needed", "")
+    } else {
+        let why: Vec<String> = CAPABILITIES
+            .iter()
+            .filter(|(cap, _)| missing.contains(&cap.to_string()))
+            .map(|(cap, why)| format!("{cap}: {why}"))
+            .collect();
+        finding("capabilities", Verdict::No, format!("missing {}", missing.join(", ")), format!("run as root or grant them ({})", why.join("; ")))
+    });
+    all.push(lockdown());
+    all.push(pid_namespace());
+    let mut used = None;
+    match Tracer::try_all(&LoadOptions::default()) {
+        Ok(trials) => {
+            for trial in trials {
+                let feature = format!("tier {}", trial.tier.as_str());
+                match trial.error {
+                    None => {
+                        let role = if used.is_none() { "works, and is used" } else { "works" };
+                        used = used.or(Some(trial.tier));
+                        all.push(finding(&feature, Verdict::Yes, role, ""));
+                    }
+                    Some(error) => all.push(finding(&feature, Verdict::Partly, error, "not needed where another tier works")),
+                }
+            }
+        }
+        Err(error) => all.push(finding("tiers", Verdict::No, error.to_string(), "see above")),
+    }
+    all.push(match used {
+        Some(tier) => finding("tracing", Verdict::Yes, format!("HTTP/1 over TCP and unix sockets, by tier {}", tier.as_str()), ""),
+        None => finding("tracing", Verdict::No, "no tier works", "see the reasons above"),
+    });
+    if let Some(tier) = used {
+        let detail = match tier {
+            crate::bpf::Tier::A => "requests through io_uring are seen, without a thread of their own",
+            crate::bpf::Tier::C => "what is received through io_uring, splice and 32-bit system calls is unseen",
+        };
+        all.push(finding("blind spots", Verdict::Partly, detail, "counted as lost_sync in the metrics"));
+    }
+    all
+}
+
+/// Prints the findings; fails when nothing can be traced.
+pub(super) fn check(machine: bool) -> Result<ExitCode> {
+    crate::logging::quiet();
+    let all = findings();
+    let mut out = std::io::stdout().lock();
+    let word = |verdict| match verdict {
+        Verdict::Yes => "yes",
+        Verdict::No => "no",
+        Verdict::Partly => "partly",
+    };
+    if machine {
+        let list: Vec<_> = all
+            .iter()
+            .map(|f| json!({"feature": f.feature, "verdict": word(f.verdict), "detail": f.detail, "remedy": f.remedy}))
+            .collect();
+        writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
+    } else {
+        for f in &all {
+            writeln!(out, "{:<14} {:<7} {}", f.feature, word(f.verdict), f.detail)?;
+            if !f.remedy.is_empty() && f.verdict != Verdict::Yes {
+                writeln!(out, "{:<22} → {}", "", f.remedy)?;
+            }
+        }
+    }
+    let works = all.iter().any(|f| f.feature == "tracing" && f.verdict == Verdict::Yes);
+    Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,171 @@
+//! What a process is called: `service.name` and the rest of its resource.
+
+use std::borrow::Cow;
+use std::fs;
+
+use crate::config::{Selector, percent_decoded};
+use crate::proc::{Facts, Language};
+use crate::span::{Resource, Value};
+
+/// What is the same for all processes.
+#[derive(Clone, Debug)]
+pub struct Naming {
+    host: String,
+    host_id: Option<String>,
+    service_name: Option<String>,
+    namespace: Option<String>,
+    attributes: Vec<(String, String)>,
+}
+
+/// Interpreters: the service is what they run.
+const INTERPRETERS: [&str; 9] = ["python", "pypy", "node", "ruby", "perl", "php", "bash", "sh", "java"];
+
+fn attributes(text: &str) -> Vec<(String, String)> {
+    let each = text.split(',').filter_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        Some((key.trim().to_owned(), percent_decoded(value.trim()))).filter(|(key, _)| !key.is_empty())
+    });
+    each.collect()
+}
+
+fn text(value: &str) -> Value {
+    Value::Str(Cow::Owned(value.to_owned()))
+}
+
+impl Naming {
+    /// `service_name`, `namespace` and `resource_attributes` are the configuration's.
+    #[must_use]
+    pub fn new(service_name: Option<String>, namespace: Option<String>, resource_attributes: Option<&str>) -> Self {
+        let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let host_id = fs::read_to_string("/etc/machine-id").ok().map(|id| id.trim().to_owned());
+        Self {
+            host,
+            host_id: host_id.filter(|id| !id.is_empty()),
+            service_name: service_name.filter(|name| !name.is_empty()),
+            namespace,
+            attributes: resource_attributes.map(attributes).unwrap_or_default(),
+        }
+    }
+
+    /// The resource of a process. `entry` is what selected it.
+    #[must_use]
+    pub fn resource(&self, facts: &Facts, language: Language, entry: Option<&Selector>) -> Resource {
+        // The process's own words win over ours.
+        let mut all = self.attributes.clone();
+        for (key, value) in facts.env("OTEL_RESOURCE_ATTRIBUTES").map(|text| attributes(&text)).unwrap_or_default() {
+            all.retain(|(known, _)| *known != key);
+            all.push((key, value));
+        }
+        let mut pick = |key: &str| {
+            let at = all.iter().position(|(known, _)| known == key)?;
+            Some(all.remove(at).1)
+        };
+        let (attribute_name, attribute_space) = (pick("service.name"), pick("service.namespace"));
+        let instance = pick("service.instance.id");
+        let name = facts
+            .env("OTEL_SERVICE_NAME")
+            .or(attribute_name)
+            .or_else(|| entry.and_then(|entry| entry.name.clone()))
+            .or_else(|| self.service_name.clone())
+            .unwrap_or_else(|| service_name(facts));
+        let space = attribute_space
+            .or_else(|| entry.and_then(|entry| entry.namespace.clone()))
+            .or_else(|| self.namespace.clone());
+        let mut out: Vec<(Box<str>, Value)> = Vec::new();
+        let mut put = |key: &str, value: Value| out.push((key.into(), value));
+        put("telemetry.sdk.language", text(language.as_str()));
+        put("telemetry.sdk.name", text("spanwire"));
+        put("telemetry.sdk.version", text(env!("CARGO_PKG_VERSION")));
+        put("host.name", text(&self.host));
+        if let Some(id) = &self.host_id {
+            put("host.id", text(id));
+        }
+        put("os.type", text("linux"));
+        put("process.pid", Value::Int(facts.pid.into()));
+        put("process.executable.name", text(facts.exe_name()));
+        put("process.executable.path", text(&facts.exe));
+        // No command line: it is where people put passwords.
+        if let Some(id) = facts.container_id() {
+            put("container.id", text(&id));
+        }
+        for (key, value) in &all {
+            if !out.iter().any(|(known, _)| **known == **key) {
+                out.push((key.as_str().into(), text(value)));
+            }
+        }
+        Resource {
+            service_name: name.into(),
+            service_namespace: space.map(Into::into),
+            instance_id: instance.unwrap_or_else(|| format!("{}:{}", self.host, facts.pid)).into(),
+            attributes: out,
+        }
+    }
+
+    /// The resource of a forked child: its parent's, with its own pid.
+    #[must_use]
+    pub fn of_child(&self, parent: &Resource, pid: u32) -> Resource {
+        let mut child = parent.clone();
+        child.instance_id = format!("{}:{pid}", self.host).into();
+        for (key, value) in &mut child.attributes {
+            if &**key == "process.pid" {
+                *value = Value::Int(pid.into());
+            }
+        }
+        child
+    }
+}
+
+/// Name of the executable; for an interpreter that of the script, module or jar it runs.
+fn service_name(facts: &Facts) -> String {
+    let exe = facts.exe_name();
+    let interpreter = INTERPRETERS.iter().any(|name| {
+        exe.strip_prefix(name).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-'))
+    });
+    if !interpreter {
+        return exe.to_owned();
+    }
+    let mut args = facts.args.iter().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "-m" | "-jar" => return args.next().map_or_else(|| exe.to_owned(), |arg| stem(arg)),
+            "-c" | "-e" => break,
+            "-cp" | "-classpath" | "--class-path" | "-r" | "--require" | "-W" | "-X" => {
+                args.next();
+            }
+            option if option.starts_with('-') => {}
+            "" => break,
+            script => return stem(script),
+        }
+    }
+    exe.to_owned()
+}
+
+fn stem(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let known = ["py", "js", "mjs", "cjs", "ts", "rb", "pl", "php", "jar", "sh", "java", "pyc"];
+    match name.rsplit_once('.') {
+        Some((stem, extension)) if known.contains(&extension) && !stem.is_empty() => stem.to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_named_by_what_they_run() {
+        let name = |args: &str| {
+            let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+            service_name(&Facts { exe: args[0].clone(), args, ..Facts::default() })
+        };
+        assert_eq!(name("/usr/sbin/nginx -g x"), "nginx");
+        assert_eq!(name("/usr/bin/python3.11 -u /opt/shop/cart.py --x"), "cart");
+        assert_eq!(name("/usr/bin/python3 -m http.server 80"), "http.server");
+        assert_eq!(name("/usr/bin/python3 /usr/bin/gunicorn app:app"), "gunicorn");
+        assert_eq!(name("/usr/bin/node --inspect server.mjs"), "server");
+        assert_eq!(name("/usr/bin/java -Xmx1g -cp a:b org.shop.Main"), "org.shop.Main");
+        assert_eq!(name("/usr/bin/python3 -c code"), "python3");
+        assert_eq!(name("/opt/pythonista x.py"), "pythonista");
+    }
+}

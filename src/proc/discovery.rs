@@ -1,0 +1,217 @@
+//! Selection: at start from `/proc`, then by the events of the kernel side.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use super::facts::{Facts, pids};
+use super::language::Language;
+use super::listen::listeners_of;
+use crate::bpf::Control;
+use crate::config::Selector;
+use crate::enrich::Naming;
+use crate::event::ProcEvent;
+use crate::span::Resource;
+
+/// Resources of processes that are gone, kept for the spans still on their way.
+const GONE_KEPT: usize = 4096;
+
+/// What selects a process.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Any of these.
+    pub instrument: Vec<Selector>,
+    /// None of these.
+    pub exclude: Vec<Selector>,
+}
+
+impl Rules {
+    fn matches(selector: &Selector, facts: &Facts, ports: &mut impl FnMut() -> Vec<u16>, language: &impl Fn() -> Language) -> bool {
+        let ints = |set: &crate::config::IntSet, value: u32| set.is_empty() || set.contains(value);
+        let globs = |glob: &Option<crate::config::Glob>, text: &dyn Fn() -> String| glob.as_ref().is_none_or(|glob| glob.matches(&text()));
+        ints(&selector.target_pids, facts.pid)
+            && globs(&selector.exe_path, &|| facts.exe.clone())
+            && globs(&selector.cmd_args, &|| facts.args.join(" "))
+            && (selector.open_ports.is_empty()
+                || ports().iter().any(|port| selector.open_ports.contains((*port).into())))
+            && (selector.languages.is_none() || globs(&selector.languages, &|| language().as_str().to_owned()))
+    }
+
+    /// The first entry that selects the process, unless one excludes it.
+    fn select(&self, facts: &Facts, known_port: Option<u16>) -> Option<&Selector> {
+        let mut cached: Option<Vec<u16>> = None;
+        let mut ports = || {
+            let all = cached.get_or_insert_with(|| listeners_of(facts.pid));
+            all.iter().copied().chain(known_port).collect()
+        };
+        let language = || Language::of(facts);
+        let hit = self.instrument.iter().find(|entry| Self::matches(entry, facts, &mut ports, &language))?;
+        let excluded = self.exclude.iter().any(|entry| Self::matches(entry, facts, &mut ports, &language));
+        (!excluded).then_some(hit)
+    }
+}
+
+/// Who the selected processes are; shared with the assembler.
+#[derive(Debug, Default)]
+pub struct Selection {
+    live: HashMap<u32, Arc<Resource>>,
+    gone: HashMap<u32, Arc<Resource>>,
+    gone_order: std::collections::VecDeque<u32>,
+}
+
+impl Selection {
+    /// The resource of a process that is, or was a moment ago, selected.
+    #[must_use]
+    pub fn resource(&self, pid: u32) -> Option<Arc<Resource>> {
+        self.live.get(&pid).or_else(|| self.gone.get(&pid)).cloned()
+    }
+
+    /// How many processes are selected.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    fn leave(&mut self, pid: u32) {
+        let Some(resource) = self.live.remove(&pid) else { return };
+        self.gone.insert(pid, resource);
+        self.gone_order.push_back(pid);
+        while self.gone_order.len() > GONE_KEPT {
+            if let Some(old) = self.gone_order.pop_front() {
+                self.gone.remove(&old);
+            }
+        }
+    }
+}
+
+/// Decides which processes are traced.
+#[derive(Debug)]
+pub struct Discovery {
+    rules: Rules,
+    naming: Naming,
+    control: Control,
+    selection: Arc<Mutex<Selection>>,
+    /// Started by `spanwire run -- CMD`, with descendants: selected whatever they run.
+    command: HashSet<u32>,
+    exits: u32,
+}
+
+impl Discovery {
+    /// Nothing is selected yet.
+    #[must_use]
+    pub fn new(rules: Rules, naming: Naming, control: Control) -> Self {
+        Self { rules, naming, control, selection: Arc::default(), command: HashSet::new(), exits: 0 }
+    }
+
+    /// For the assembler.
+    #[must_use]
+    pub fn selection(&self) -> Arc<Mutex<Selection>> {
+        Arc::clone(&self.selection)
+    }
+
+    fn with<R>(&self, change: impl FnOnce(&mut Selection) -> R) -> R {
+        // A poisoned lock means that a thread panicked, which ends the process.
+        change(&mut self.selection.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn take(&mut self, facts: &Facts, name: Option<&Selector>) {
+        let language = Language::of(facts);
+        let resource = Arc::new(self.naming.resource(facts, language, name));
+        tracing::info!(pid = facts.pid, exe = %facts.exe, service = %resource.service_name, "Tracing a process.");
+        self.with(|selection| {
+            selection.gone.remove(&facts.pid);
+            selection.live.insert(facts.pid, resource);
+        });
+        self.control.select(facts.pid, language.threads_hold_requests());
+    }
+
+    fn drop_process(&mut self, pid: u32) {
+        self.control.deselect(pid);
+        self.with(|selection| selection.leave(pid));
+    }
+
+    fn evaluate(&mut self, pid: u32, known_port: Option<u16>) {
+        let Some(facts) = Facts::read(pid) else { return };
+        if self.command.contains(&pid) {
+            return self.take(&facts, None);
+        }
+        match self.rules.clone().select(&facts, known_port) {
+            Some(entry) => self.take(&facts, Some(entry)),
+            None if self.control.is_selected(pid) => self.drop_process(pid),
+            None => {}
+        }
+    }
+
+    /// Looks at every process there is.
+    pub fn scan(&mut self) {
+        let own = std::process::id();
+        for pid in pids().into_iter().filter(|pid| *pid != own) {
+            let selected = self.with(|selection| selection.live.contains_key(&pid));
+            if !selected {
+                self.evaluate(pid, None);
+            }
+        }
+    }
+
+    /// Selects a command that is about to run, and all its descendants.
+    pub fn follow(&mut self, pid: u32) {
+        self.command.insert(pid);
+        self.evaluate(pid, None);
+    }
+
+    /// Other rules: what they select now is taken up, what they do not is let go.
+    pub fn reload(&mut self, rules: Rules) {
+        self.rules = rules;
+        let now: Vec<u32> = self.with(|selection| selection.live.keys().copied().collect());
+        for pid in now {
+            let keep = self.command.contains(&pid)
+                || Facts::read(pid).is_some_and(|facts| self.rules.select(&facts, None).is_some());
+            if !keep {
+                self.drop_process(pid);
+            }
+        }
+        self.scan();
+    }
+
+    /// Takes an event of the kernel side.
+    pub fn on_event(&mut self, event: ProcEvent) {
+        match event {
+            ProcEvent::Fork { parent, child } => {
+                if self.command.contains(&parent) {
+                    self.command.insert(child);
+                }
+                // It may have gone on to exec, or be gone; then those events follow.
+                let resource = self.with(|selection| selection.resource(parent));
+                if let Some(resource) = resource {
+                    let resource = Arc::new(self.naming.of_child(&resource, child));
+                    self.with(|selection| {
+                        selection.gone.remove(&child);
+                        selection.live.insert(child, resource);
+                    });
+                }
+            }
+            // A child that works for an open request belongs to the service that started it.
+            ProcEvent::Exec { serving: true, pid } if self.control.is_selected(pid) => {}
+            ProcEvent::Exec { pid, .. } => self.evaluate(pid, None),
+            ProcEvent::Listen { pid, port, .. } => {
+                if !self.control.is_selected(pid) {
+                    self.evaluate(pid, Some(port));
+                }
+            }
+            ProcEvent::Exit { pid } => {
+                self.command.remove(&pid);
+                self.with(|selection| selection.leave(pid));
+                self.exits += 1;
+                if self.exits.is_multiple_of(256) {
+                    let live: HashSet<u32> = self.with(|selection| selection.live.keys().copied().collect());
+                    self.control.sweep_destinations(|pid| live.contains(&pid));
+                }
+            }
+        }
+    }
+}

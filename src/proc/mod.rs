@@ -1,0 +1,11 @@
+//! Processes: which there are, which are traced, and what they are called.
+
+mod discovery;
+mod facts;
+mod language;
+mod listen;
+
+pub use discovery::{Discovery, Rules, Selection};
+pub use facts::Facts;
+pub use language::Language;
+pub use listen::{listeners, listeners_of};
