@@ -48,7 +48,11 @@ __separately int proc_find(__u32 tgid)
 		struct proc *p = proc_at(at);
 
 		if (p && __sync_val_compare_and_swap(&p->tgid, 0, tgid) == 0) {
-			p->since = bpf_ktime_get_ns();
+			/* we have watched it since it or we began */
+			p->since = BPF_CORE_READ(bpf_get_current_task_btf(), group_leader,
+						 start_time);
+			if (p->since < cfg.start_ns)
+				p->since = cfg.start_ns;
 			return at + 1;
 		}
 	}

@@ -141,7 +141,7 @@ struct task_ctx {
 
 /* A selected process, as the kernel side sees it. */
 struct proc {
-	__u64 since; /* first seen */
+	__u64 since; /* watched from this time on */
 	__u64 xor_tag; /* over the open server requests: with one open, its tag */
 	__u64 xor_slot;
 	__u32 open;
