@@ -20,6 +20,15 @@ struct {
 	__type(value, __u64);
 } selected SEC(".maps") __weak;
 
+/* tgid -> since when it is selected. User space writes it; forks are too young to be in it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u64);
+} watched SEC(".maps") __weak;
+
 #define PROCS	    16384
 #define PROC_PROBES 8
 
@@ -55,14 +64,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct open_req);
 } slots SEC(".maps") __weak;
-
-/* Where a CPU looks for a free slot next. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} slot_next SEC(".maps") __weak;
 
 /* Entries in `joins`: while there are none, servers need not look. */
 extern __s64 joins_live;

@@ -62,6 +62,7 @@ struct Inner {
     /// The selection bitmap, shared with the BPF programs.
     selected: MmapRaw,
     slots: MapHandle,
+    watched: MapHandle,
     dests: MapHandle,
     listeners: MapHandle,
     stats: MapHandle,
@@ -75,6 +76,7 @@ impl Control {
         Ok(Self(Arc::new(Inner {
             selected: mapping,
             slots: MapHandle::try_from(&maps.slots)?,
+            watched: MapHandle::try_from(&maps.watched)?,
             dests: MapHandle::try_from(&maps.dests)?,
             listeners: MapHandle::try_from(&maps.listeners)?,
             stats: MapHandle::try_from(&maps.stats)?,
@@ -100,6 +102,11 @@ impl Control {
 
     /// Starts to look at a process. `threads`: one of its threads may stand for one request.
     pub fn select(&self, pid: u32, threads: bool) {
+        if !self.is_selected(pid) {
+            // A full table leaves the process to its first request, which is later: no harm.
+            let now = crate::time::monotonic_ns().to_ne_bytes();
+            let _full = self.0.watched.update(&pid.to_ne_bytes(), &now, MapFlags::ANY);
+        }
         let threads = if threads { types::select_bit::SELECT_THREADS.0 } else { 0 };
         self.set(pid, types::select_bit::SELECT_ON.0 | threads);
     }
@@ -107,6 +114,12 @@ impl Control {
     /// Stops to look at a process.
     pub fn deselect(&self, pid: u32) {
         self.set(pid, 0);
+        self.forget(pid);
+    }
+
+    /// A process is gone.
+    pub fn forget(&self, pid: u32) {
+        let _never_there = self.0.watched.delete(&pid.to_ne_bytes());
     }
 
     /// Whether a process is selected; forks of selected ones are without our doing.

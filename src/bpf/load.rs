@@ -233,8 +233,7 @@ fn configure(open: &mut OpenTracerSkel<'_>, options: &LoadOptions) -> Result<(),
     cfg.parent_based = options.sampling.parent_based.into();
     cfg.join = options.join.into();
     cfg.self_tgid = std::process::id();
-    cfg.start_ns = crate::time::monotonic_ns();
-    cfg.exclusive_after_ns = 500_000_000;
+    cfg.exclusive_after_ns = 1_000_000_000;
     cfg.wakeup_bytes = options.ring_size / 8;
     open.maps.rb_data.set_max_entries(options.ring_size).map_err(|e| e.to_string())
 }

@@ -205,6 +205,7 @@ impl Discovery {
             }
             ProcEvent::Exit { pid } => {
                 self.command.remove(&pid);
+                self.control.forget(pid);
                 self.with(|selection| selection.leave(pid));
                 self.exits += 1;
                 if self.exits.is_multiple_of(256) {

@@ -187,7 +187,7 @@ impl Collector for Snapshot {
         let requests =
             [(vec![("result", "ok")], load(&m.export_ok)), (vec![("result", "failed")], load(&m.export_failed))];
         Self::counters(e, "export_requests", "Requests to the collector", &requests)?;
-        Self::counters(e, "exported_spans", "Spans the collector took", &[(vec![], load(&m.exported_spans))])?;
+        Self::counters(e, "exported_spans", "Spans the collector took", &[(vec![("protocol", "otlp")], load(&m.exported_spans))])?;
         let gauge = ConstGauge::new(m.selected.load(Ordering::Relaxed));
         let metric =
             e.encode_descriptor("selected_processes", "Processes traced", None, gauge.metric_type())?;

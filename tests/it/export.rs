@@ -1,0 +1,230 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use prost::Message;
+use spanwire::export::{ExportSettings, Exporter, Protocol, Retry, encode};
+use spanwire::selfmetrics::Metrics;
+use spanwire::span::{
+    Endpoint, HttpExchange, Link, Operation, Resource, Span, SpanId, SpanKind, TraceId,
+};
+
+fn span(number: u8) -> Span {
+    Span {
+        trace_id: TraceId([number; 16]),
+        span_id: SpanId([number; 8]),
+        parent: Some(SpanId([9; 8])),
+        parent_is_remote: true,
+        trace_flags: 3,
+        link: Link::Header,
+        kind: SpanKind::Server,
+        start_ns: 1_000,
+        end_ns: 2_000,
+        pid: 7,
+        resource: Arc::new(Resource { service_name: "shop".into(), ..Resource::default() }),
+        local: Endpoint::Inet("127.0.0.1".parse().unwrap(), 8080),
+        peer: Endpoint::Inet("::1".parse().unwrap(), 40000),
+        operation: Operation::Http(HttpExchange {
+            method: "GET".into(),
+            path: "/a".into(),
+            query: Some("token=x&y=1".into()),
+            host: Some("shop.example:81".into()),
+            scheme: "http",
+            minor_version: 1,
+            status: 503,
+            ..HttpExchange::default()
+        }),
+        error: None,
+    }
+}
+
+fn settings(endpoint: String, protocol: Protocol) -> ExportSettings {
+    ExportSettings {
+        endpoint,
+        protocol,
+        headers: vec![("x-token".to_owned(), "abc".to_owned())],
+        timeout: Duration::from_millis(400),
+        gzip: true,
+        ca_file: None,
+        client_certificate: None,
+        client_key: None,
+        batch_max_size: 10,
+        batch_timeout: Duration::from_millis(20),
+        queue_size: 20,
+        retry: Retry {
+            initial: Duration::from_millis(20),
+            max: Duration::from_millis(50),
+            max_elapsed: Duration::from_millis(300),
+        },
+        link_attribute: true,
+    }
+}
+
+/// Answers each connection's requests with what `answers` has next; hands over head and body.
+fn fake_http(answers: Vec<&'static str>) -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    let answers = Arc::new(Mutex::new(answers.into_iter()));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (sender, answers) = (sender.clone(), Arc::clone(&answers));
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                while let Some(request) = read_request(&mut stream) {
+                    let Some(answer) = answers.lock().unwrap().next() else { return };
+                    let _gone = sender.send(request);
+                    if stream.write_all(answer.as_bytes()).is_err() || answer.is_empty() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (endpoint, receiver)
+}
+
+fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+            let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok())?;
+            if bytes.len() >= end + 4 + length {
+                return Some((head, bytes[end + 4..].to_vec()));
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return None,
+            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+fn export(settings: ExportSettings, spans: Vec<Vec<Span>>) -> Arc<Metrics> {
+    let metrics = Arc::new(Metrics::default());
+    let (exporter, queue) = Exporter::start(settings, Arc::clone(&metrics)).unwrap();
+    for batch in spans {
+        queue.push(batch);
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    drop(queue);
+    exporter.finish(Instant::now() + Duration::from_secs(5));
+    metrics
+}
+
+fn dropped(metrics: &Arc<Metrics>, reason: &str) -> bool {
+    metrics.render().contains(&format!("spanwire_dropped_total{{place=\"export\",reason=\"{reason}\"}}"))
+}
+
+#[test]
+fn a_span_is_encoded_by_the_conventions() {
+    let request = encode(&[span(1), span(2)], true);
+    let bytes = request.encode_to_vec();
+    let request = ExportTraceServiceRequest::decode(bytes.as_slice()).unwrap();
+    assert_eq!(request.resource_spans.len(), 2, "two processes");
+    let scope = &request.resource_spans[0].scope_spans[0];
+    assert_eq!(scope.scope.as_ref().unwrap().name, "spanwire");
+    let span = &scope.spans[0];
+    assert_eq!((span.name.as_str(), span.kind, span.flags), ("GET", 2, 0x303));
+    assert_eq!(span.status.as_ref().unwrap().code, 2);
+    let text = format!("{:?}", span.attributes);
+    for part in ["\"shop.example\"", "IntValue(81)", "token=REDACTED&y=1", "\"503\"", "\"1.1\"", "\"header\"", "client.address"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn http_carries_headers_and_gzip_and_tries_again() {
+    let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+    let (endpoint, requests) = fake_http(vec![busy, OK]);
+    let metrics = export(settings(endpoint, Protocol::HttpProtobuf), vec![vec![span(1)]]);
+    let (head, body) = requests.recv().unwrap();
+    assert!(head.contains("x-token: abc") && head.contains("content-encoding: gzip"), "{head}");
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(body.as_slice()).read_to_end(&mut plain).unwrap();
+    assert_eq!(ExportTraceServiceRequest::decode(plain.as_slice()).unwrap().resource_spans.len(), 1);
+    requests.recv().expect("a second request");
+    assert!(metrics.render().contains("spanwire_exported_spans_total{protocol=\"otlp\"} 1"), "{}", metrics.render());
+}
+
+#[test]
+fn a_refusal_is_final_and_counted() {
+    let (endpoint, _requests) = fake_http(vec!["HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n", OK]);
+    let metrics = export(settings(endpoint, Protocol::HttpProtobuf), vec![vec![span(1)]]);
+    assert!(dropped(&metrics, "refused"), "{}", metrics.render());
+}
+
+#[test]
+fn nonsense_resets_and_stalls_end_in_a_counted_drop() {
+    for answer in ["garbage\r\n\r\n", "", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"] {
+        let (endpoint, _requests) = fake_http(vec![answer; 50]);
+        let begun = Instant::now();
+        let metrics = export(settings(endpoint, Protocol::HttpProtobuf), vec![vec![span(1)]]);
+        assert!(begun.elapsed() < Duration::from_secs(4));
+        let text = metrics.render();
+        assert!(dropped(&metrics, "retries_exhausted") || text.contains("exported_spans_total{protocol=\"otlp\"} 1"), "{answer:?}: {text}");
+    }
+}
+
+#[test]
+fn a_collector_that_is_away_costs_bounded_memory() {
+    let mut away = settings("http://127.0.0.1:9".to_owned(), Protocol::Grpc);
+    away.retry.max_elapsed = Duration::from_secs(60);
+    let metrics = Arc::new(Metrics::default());
+    let (exporter, queue) = Exporter::start(away, Arc::clone(&metrics)).unwrap();
+    for _ in 0..10 {
+        queue.push(vec![span(1); 5]);
+    }
+    assert!(dropped(&metrics, "queue_full"));
+    drop(queue);
+    let begun = Instant::now();
+    exporter.finish(begun + Duration::from_millis(300));
+    assert!(begun.elapsed() < Duration::from_secs(2), "the deadline holds");
+}
+
+#[test]
+fn a_bad_ca_file_is_named_at_the_start() {
+    let mut tls = settings("https://localhost:1".to_owned(), Protocol::HttpProtobuf);
+    tls.ca_file = Some("/no/such/ca.pem".into());
+    let error = Exporter::start(tls, Arc::default()).unwrap_err();
+    assert!(format!("{error:#}").contains("/no/such/ca.pem"));
+}
+
+struct Sink(mpsc::Sender<(Option<String>, usize)>);
+
+#[tonic::async_trait]
+impl TraceService for Sink {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        let token = request.metadata().get("x-token").map(|v| v.to_str().unwrap().to_owned());
+        let _gone = self.0.send((token, request.into_inner().resource_spans.len()));
+        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[test]
+fn grpc_carries_headers_and_gzip() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let service = TraceServiceServer::new(Sink(sender))
+            .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+        runtime.block_on(tonic::transport::Server::builder().add_service(service).serve(address)).unwrap();
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    let metrics = export(settings(format!("http://{address}"), Protocol::Grpc), vec![vec![span(1), span(2)]]);
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(2)).unwrap(), (Some("abc".to_owned()), 2));
+    assert!(metrics.render().contains("spanwire_exported_spans_total{protocol=\"otlp\"} 2"));
+}
