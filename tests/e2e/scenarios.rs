@@ -357,7 +357,7 @@ fn java(_: &Hop<'_>) -> io::Result<Command> {
     javac.arg("-d").arg(&out).arg(&source);
     compile(&source, &out.join("Server.class"), &mut javac)?;
     let mut command = Command::new(which("java").unwrap_or_default());
-    command.args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp"]).arg(out).arg("Server");
+    command.args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-Dsun.net.httpserver.nodelay=true", "-cp"]).arg(out).arg("Server");
     Ok(command)
 }
 

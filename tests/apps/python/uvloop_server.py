@@ -52,4 +52,4 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
-uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), loop="uvloop", http="h11", log_level="warning", backlog=256)
+uvicorn.run(app, host="127.0.0.1", port=int(os.environ["PORT"]), loop="uvloop", lifespan="on", http="h11", log_level="warning", backlog=256)
