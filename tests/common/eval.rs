@@ -70,13 +70,16 @@ pub fn split_url(url: &str) -> (String, Option<u16>) {
     (path, authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()))
 }
 
+/// The trace id and the span id of a `traceparent`.
+pub type Remote = ([u8; 16], [u8; 8]);
+
 /// What was sent through the chain.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
     /// Listening ports of the hops, first to last.
     pub chain: Vec<u16>,
     /// Ids that were answered; for each the remote parent, where the request carried one.
-    pub requests: BTreeMap<String, Option<([u8; 16], [u8; 8])>>,
+    pub requests: BTreeMap<String, Option<Remote>>,
 }
 
 impl Expected {
@@ -100,6 +103,8 @@ pub struct Report {
     pub requests: usize,
     /// Requests whose spans are all there once, in one trace, with exactly the right parents.
     pub complete: usize,
+    /// The ids of the others.
+    pub incomplete: Vec<String>,
     pub expected_spans: usize,
     /// Distinct expected spans that arrived.
     pub found_spans: usize,
@@ -238,7 +243,9 @@ pub fn evaluate(spans: &[SpanRec], from: usize, expected: &Expected) -> Report {
             (None, _) => {}
             (Some(Some(parent)), _) => {
                 let right_hop = match &about {
-                    About::Request(_) => hop.is_some_and(|h| h > 0 && hops[h - 1] == (parent.kind, parent.port)),
+                    About::Request(_) => {
+                        hop.is_some_and(|h| h > 0 && hops[h - 1] == (parent.kind, parent.port))
+                    }
                     About::Background(_) => span.kind == Kind::Server && parent.kind == Kind::Client,
                     // A failed connect has no path: its parent cannot be checked.
                     About::Nothing | About::Path(_) => true,
@@ -248,7 +255,11 @@ pub fn evaluate(spans: &[SpanRec], from: usize, expected: &Expected) -> Report {
                 } else if parent.trace != span.trace {
                     report.wrong.push(format!("{} is in another trace than its parent", describe(span)));
                 } else if !right_hop {
-                    report.wrong.push(format!("{} hangs on the wrong hop: {}", describe(span), describe(parent)));
+                    report.wrong.push(format!(
+                        "{} hangs on the wrong hop: {}",
+                        describe(span),
+                        describe(parent)
+                    ));
                 } else if matches!(about, About::Background(_)) {
                     report.background_joined += 1;
                 }
@@ -305,7 +316,11 @@ pub fn evaluate(spans: &[SpanRec], from: usize, expected: &Expected) -> Report {
             };
             above = Some(span);
         }
-        report.complete += usize::from(complete);
+        if complete {
+            report.complete += 1;
+        } else {
+            report.incomplete.push(id.clone());
+        }
     }
     for seen in numbers.values_mut() {
         seen.sort_unstable();
@@ -374,15 +389,13 @@ mod tests {
     }
 
     fn expected(count: u64) -> Expected {
-        Expected {
-            chain: CHAIN.to_vec(),
-            requests: (1..=count).map(|n| (format!("t-{n}"), None)).collect(),
-        }
+        Expected { chain: CHAIN.to_vec(), requests: (1..=count).map(|n| (format!("t-{n}"), None)).collect() }
     }
 
     #[test]
     fn right_spans_in_any_order_are_complete() {
-        let mut spans: Vec<_> = (1..=3).flat_map(request).chain(background(1, 0)).chain(background(2, 0)).collect();
+        let mut spans: Vec<_> =
+            (1..=3).flat_map(request).chain(background(1, 0)).chain(background(2, 0)).collect();
         spans.reverse();
         let report = evaluate(&spans, 0, &expected(3));
         assert_eq!(

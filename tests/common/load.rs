@@ -1,5 +1,6 @@
 //! Load with ids: an HTTP/1.1 client over plain sockets that knows exactly what it sent and what came back.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Mutex;
@@ -18,8 +19,19 @@ pub struct Plan {
     pub concurrency: usize,
     /// Every second request carries a `traceparent` of its own.
     pub traceparent: bool,
+    pub connections: Connections,
     /// No request starts after this; the rest counts as errors.
     pub limit: Duration,
+}
+
+/// How the client uses its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connections {
+    /// Half of them are kept alive, half are used once; with one alone, half of its requests.
+    #[default]
+    Both,
+    Kept,
+    Once,
 }
 
 /// What happened.
@@ -27,6 +39,8 @@ pub struct Plan {
 pub struct Outcome {
     /// Ids that were answered 200 by the whole chain.
     pub answered: Vec<String>,
+    /// Those among them that were asked for on a kept-alive connection.
+    pub kept: HashSet<String>,
     /// Ids with the reason, for the others.
     pub errors: Vec<(String, String)>,
     pub elapsed: Duration,
@@ -52,7 +66,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Sends everything; half of the connections (alone: half of the requests) are kept alive, the others used once.
+/// Sends everything.
 pub fn run(plan: &Plan) -> Outcome {
     let started = Instant::now();
     let next = AtomicUsize::new(0);
@@ -70,7 +84,12 @@ pub fn run(plan: &Plan) -> Outcome {
                             break;
                         }
                         let id = format!("{}-{n}", plan.tag);
-                        let keep = if plan.concurrency == 1 { n * 2 < plan.requests } else { worker % 2 == 0 };
+                        let keep = match plan.connections {
+                            Connections::Kept => true,
+                            Connections::Once => false,
+                            Connections::Both if plan.concurrency == 1 => n * 2 < plan.requests,
+                            Connections::Both => worker % 2 == 0,
+                        };
                         let result = if started.elapsed() > plan.limit {
                             Err(io::Error::other("not sent: time is over"))
                         } else {
@@ -78,7 +97,12 @@ pub fn run(plan: &Plan) -> Outcome {
                         };
                         let mut outcome = outcome.lock().unwrap();
                         match result {
-                            Ok(()) => outcome.answered.push(id),
+                            Ok(()) => {
+                                if keep {
+                                    outcome.kept.insert(id.clone());
+                                }
+                                outcome.answered.push(id);
+                            }
                             Err(e) => outcome.errors.push((id, e.to_string())),
                         }
                     }
@@ -108,10 +132,16 @@ fn request(
     let (status, body) = get(plan.port, &path, &extra, keep, connection)?;
     let text = String::from_utf8_lossy(&body);
     if status != 200 {
-        return Err(io::Error::other(format!("status {status}: {}", text.chars().take(120).collect::<String>())));
+        return Err(io::Error::other(format!(
+            "status {status}: {}",
+            text.chars().take(120).collect::<String>()
+        )));
     }
     if !text.trim_end().ends_with(&format!("C {path}")) {
-        return Err(io::Error::other(format!("wrong answer: {}", text.chars().take(120).collect::<String>())));
+        return Err(io::Error::other(format!(
+            "wrong answer: {}",
+            text.chars().take(120).collect::<String>()
+        )));
     }
     Ok(())
 }
@@ -180,7 +210,10 @@ fn answer(stream: &mut BufReader<TcpStream>, first: &str) -> io::Result<(u16, Ve
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = Some(value.parse().map_err(|_| bad("content-length"))?),
             "transfer-encoding" => chunked = value.contains("chunked"),
-            "connection" => reusable = if value.contains("close") { false } else { reusable || value.contains("keep-alive") },
+            "connection" => {
+                reusable =
+                    if value.contains("close") { false } else { reusable || value.contains("keep-alive") }
+            }
             _ => {}
         }
     }
@@ -189,7 +222,8 @@ fn answer(stream: &mut BufReader<TcpStream>, first: &str) -> io::Result<(u16, Ve
         for _ in 0..10_000 {
             let mut line = String::new();
             stream.read_line(&mut line)?;
-            let size = usize::from_str_radix(line.trim().split(';').next().unwrap_or(""), 16).map_err(|_| bad("chunk size"))?;
+            let size = usize::from_str_radix(line.trim().split(';').next().unwrap_or(""), 16)
+                .map_err(|_| bad("chunk size"))?;
             let start = body.len();
             body.resize(start + size, 0);
             stream.read_exact(&mut body[start..])?;

@@ -8,8 +8,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -158,7 +162,9 @@ fn serve_http(listener: &TcpListener, shared: &Arc<Shared>, stop: &Arc<AtomicBoo
         thread::spawn(move || {
             let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
             let mut stream = BufReader::new(stream);
-            while !stop.load(Ordering::Relaxed) && matches!(one_http_request(&mut stream, &shared), Ok(true)) {}
+            while !stop.load(Ordering::Relaxed) && matches!(one_http_request(&mut stream, &shared), Ok(true))
+            {
+            }
         });
     }
 }
@@ -228,7 +234,8 @@ fn one_http_request(stream: &mut BufReader<TcpStream>, shared: &Shared) -> io::R
             "400 Bad Request"
         }
     };
-    let answer = format!("HTTP/1.1 {status}\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n");
+    let answer =
+        format!("HTTP/1.1 {status}\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n");
     stream.get_mut().write_all(answer.as_bytes())?;
     Ok(true)
 }
@@ -252,7 +259,8 @@ pub fn records(request: &ExportTraceServiceRequest) -> Vec<SpanRec> {
     let record = |service: &str, span: &Span| {
         let url = text(&span.attributes, "url.path").or_else(|| text(&span.attributes, "url.full"));
         let (path, url_port) = url.map(split_url).unwrap_or_default();
-        let port = integer(&span.attributes, "server.port").and_then(|port| u16::try_from(port).ok()).or(url_port);
+        let port =
+            integer(&span.attributes, "server.port").and_then(|port| u16::try_from(port).ok()).or(url_port);
         SpanRec {
             trace: span.trace_id.as_slice().try_into().unwrap_or_default(),
             id: span.span_id.as_slice().try_into().unwrap_or_default(),
@@ -322,7 +330,8 @@ pub fn sample(id: &str) -> ExportTraceServiceRequest {
 /// Sends `request` by gRPC, with or without gzip.
 pub fn send_grpc(port: u16, request: ExportTraceServiceRequest, gzip: bool) -> Result<(), String> {
     use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let channel = tonic::transport::Endpoint::from_shared(format!("http://127.0.0.1:{port}"))
             .map_err(|e| e.to_string())?

@@ -114,7 +114,9 @@ impl Process {
         });
         match exited {
             None if up => Ok(()),
-            Some(status) => Err(io::Error::other(format!("{} ended: {status}\n{}", self.name, self.log_tail()))),
+            Some(status) => {
+                Err(io::Error::other(format!("{} ended: {status}\n{}", self.name, self.log_tail())))
+            }
             None => Err(io::Error::other(format!(
                 "{} does not listen on {port} after {limit:?}\n{}",
                 self.name,

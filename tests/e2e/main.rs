@@ -17,7 +17,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::eval::{About, Expected, Kind, Report, evaluate};
-use common::load::{self, Outcome, Plan};
+use common::load::{self, Connections, Outcome, Plan};
 use common::otlp_sink::Sink;
 use common::services::{Process, free_ports, wait_until};
 use scenarios::{Class, Scenario};
@@ -30,6 +30,7 @@ Runs the scenarios whose name contains one of NAME, else all.
   --list              names of the scenarios
   --bare              the services alone, without spanwire: needs no root
   --concurrency LIST  levels, default 1,8,64
+  --connections HOW   kept, once or both (default): the load's connections
   --long              ten times the requests
   --bin PATH          the spanwire to test (also SPANWIRE_BIN), default the one cargo built
   --out FILE          also write the table there
@@ -49,6 +50,7 @@ pub struct Options {
     list: bool,
     pub bare: bool,
     levels: Vec<usize>,
+    connections: Connections,
     long: bool,
     pub bin: PathBuf,
     out: Option<PathBuf>,
@@ -60,6 +62,7 @@ fn options() -> Result<Option<Options>, String> {
         list: false,
         bare: false,
         levels: vec![1, 8, 64],
+        connections: Connections::Both,
         long: false,
         bin: std::env::var_os("SPANWIRE_BIN")
             .map_or_else(|| env!("CARGO_BIN_EXE_spanwire").into(), PathBuf::from),
@@ -75,6 +78,14 @@ fn options() -> Result<Option<Options>, String> {
             "--long" => options.long = true,
             "--bin" => options.bin = value()?.into(),
             "--out" => options.out = Some(value()?.into()),
+            "--connections" => {
+                options.connections = match value()?.as_str() {
+                    "kept" => Connections::Kept,
+                    "once" => Connections::Once,
+                    "both" => Connections::Both,
+                    other => return Err(format!("--connections takes kept, once or both, not {other}")),
+                };
+            }
             "--concurrency" => {
                 options.levels = value()?
                     .split(',')
@@ -83,8 +94,11 @@ fn options() -> Result<Option<Options>, String> {
                     .ok_or("--concurrency takes numbers from 1 to 512")?;
             }
             // What cargo test hands to every test binary.
-            "--nocapture" | "--no-capture" | "--quiet" | "-q" | "--ignored" | "--include-ignored" | "--exact" => {}
-            _ if arg.starts_with("--test-threads") || arg.starts_with("--format") || arg.starts_with("--color") => {}
+            "--nocapture" | "--no-capture" | "--quiet" | "-q" | "--ignored" | "--include-ignored"
+            | "--exact" => {}
+            _ if arg.starts_with("--test-threads")
+                || arg.starts_with("--format")
+                || arg.starts_with("--color") => {}
             _ if arg.starts_with('-') => return Err(format!("unknown option {arg}\n\n{HELP}")),
             _ => options.filters.push(arg),
         }
@@ -113,7 +127,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let chosen = |name: &str| options.filters.is_empty() || options.filters.iter().any(|part| name.contains(part));
+    let chosen =
+        |name: &str| options.filters.is_empty() || options.filters.iter().any(|part| name.contains(part));
     let scenarios: Vec<_> = scenarios::all().into_iter().filter(|s| chosen(s.name)).collect();
     let receivers: Vec<_> = receivers::NAMES.into_iter().filter(|name| chosen(name)).collect();
     if options.list {
@@ -238,7 +253,9 @@ fn warm_up(sink: &Sink, ports: &[u16], spanwire: &mut Process) -> Result<Duratio
         let seen = ports
             .iter()
             .filter(|port| {
-                sink.count(0, |span| span.kind == Kind::Server && span.port == **port && span.path.starts_with("/warm/")) > 0
+                sink.count(0, |span| {
+                    span.kind == Kind::Server && span.port == **port && span.path.starts_with("/warm/")
+                }) > 0
             })
             .count();
         if seen > 0 && first.is_none() {
@@ -274,7 +291,8 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
     if !options.bare {
         let (protocol, port) =
             if scenario.http_export { ("http/protobuf", sink.http_port) } else { ("grpc", sink.grpc_port) };
-        let process = spanwire(options, dir.path(), &ports, scenario.also_exe, protocol, port, &[]).map_err(text)?;
+        let process =
+            spanwire(options, dir.path(), &ports, scenario.also_exe, protocol, port, &[]).map_err(text)?;
         let process = tracer.insert(process);
         first = Some(warm_up(&sink, &ports, process)?);
     }
@@ -289,12 +307,15 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
             requests: (requests(*concurrency) * many * scenario.percent / 100).max(20),
             concurrency: *concurrency,
             traceparent: scenario.traceparent,
+            connections: options.connections,
             limit: Duration::from_secs(if options.long { 300 } else { 60 }),
         };
         let outcome = load::run(&plan);
         let mut failures: Vec<_> = services
             .iter_mut()
-            .filter_map(|service| service.exited().map(|status| format!("{} ended: {status}", service.name())))
+            .filter_map(|service| {
+                service.exited().map(|status| format!("{} ended: {status}", service.name()))
+            })
             .collect();
         if let Some((id, e)) = outcome.errors.first() {
             failures.push(format!("{} application errors, first {id}: {e}", outcome.errors.len()));
@@ -310,7 +331,8 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
                 println!("--- spanwire, the end of its log:\n{}---", process.log_tail());
             }
         }
-        let row = Row { scenario: scenario.name.to_owned(), concurrency: *concurrency, outcome, report, failures };
+        let row =
+            Row { scenario: scenario.name.to_owned(), concurrency: *concurrency, outcome, report, failures };
         println!("{}", line(&row));
         for failure in &row.failures {
             println!("     {failure}");
@@ -379,7 +401,10 @@ fn judge(
         }
     };
     let first = |list: &[String]| list.first().cloned().unwrap_or_default();
-    demand(report.wrong.is_empty(), format!("{} wrong links, first: {}", report.wrong.len(), first(&report.wrong)));
+    demand(
+        report.wrong.is_empty(),
+        format!("{} wrong links, first: {}", report.wrong.len(), first(&report.wrong)),
+    );
     demand(report.duplicates == 0, format!("{} duplicates", report.duplicates));
     demand(
         report.unexpected.is_empty(),
@@ -389,9 +414,11 @@ fn judge(
         demand(
             report.complete == report.requests,
             format!(
-                "{} of {} traces are not complete ({} unlinked, {} dangling, {} spans missing)",
-                report.requests - report.complete,
+                "{} of {} traces are not complete, {} of them on kept-alive connections, first {} ({} unlinked, {} dangling, {} spans missing)",
+                report.incomplete.len(),
                 report.requests,
+                report.incomplete.iter().filter(|id| outcome.kept.contains(*id)).count(),
+                first(&report.incomplete),
                 report.unlinked,
                 report.dangling,
                 report.expected_spans - report.found_spans

@@ -9,13 +9,17 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Options;
-use crate::common::load::{self, Plan};
+use crate::common::load::{self, Connections, Plan};
 use crate::common::otlp_sink::{sample, send_grpc, send_http_gzip};
 use crate::common::services::{Process, free_ports, wait_until};
 use crate::scenarios::{self, venv};
 
-pub const NAMES: [&str; 4] =
-    ["receiver-official-grpc", "receiver-official-http-gzip", "receiver-rotel-grpc", "receiver-rotel-http-gzip"];
+pub const NAMES: [&str; 4] = [
+    "receiver-official-grpc",
+    "receiver-official-http-gzip",
+    "receiver-rotel-grpc",
+    "receiver-rotel-http-gzip",
+];
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/receivers/otlp_receiver.py");
 const REQUESTS: usize = 20;
@@ -42,7 +46,15 @@ fn start(name: &str, dir: &std::path::Path) -> io::Result<(Process, u16, u16, Pa
         out = dir.join("receiver.log");
         command = Command::new(rotel().unwrap_or_default());
         command
-            .args(["start", "--exporter", "blackhole", "--debug-log", "traces", "--debug-log-verbosity", "detailed"])
+            .args([
+                "start",
+                "--exporter",
+                "blackhole",
+                "--debug-log",
+                "traces",
+                "--debug-log-verbosity",
+                "detailed",
+            ])
             .args(["--otlp-grpc-endpoint", &format!("127.0.0.1:{}", ports[0])])
             .args(["--otlp-http-endpoint", &format!("127.0.0.1:{}", ports[1])]);
     } else {
@@ -159,6 +171,7 @@ pub fn run(name: &str, options: &Options) -> Result<String, String> {
         requests: REQUESTS,
         concurrency: 2,
         traceparent: false,
+        connections: Connections::Both,
         limit: Duration::from_secs(30),
     };
     let outcome = load::run(&plan);

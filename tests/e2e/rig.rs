@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use common::load::{Plan, remote_parent, run};
+use common::load::{Connections, Plan, remote_parent, run};
 use common::services::{Process, wait_until};
 
 #[test]
@@ -35,7 +35,8 @@ fn load_counts_answers_and_errors_exactly() {
                     let status = if path.ends_with('7') { 500 } else { 200 };
                     let body = format!("A B C {path}");
                     let close = if served % 3 == 0 { "Connection: close\r\n" } else { "" };
-                    let answer = format!("HTTP/1.1 {status} X\r\n{close}Content-Length: {}\r\n\r\n{body}", body.len());
+                    let answer =
+                        format!("HTTP/1.1 {status} X\r\n{close}Content-Length: {}\r\n\r\n{body}", body.len());
                     let _ = stream.get_mut().write_all(answer.as_bytes());
                     if served % 3 == 0 {
                         return;
@@ -50,6 +51,7 @@ fn load_counts_answers_and_errors_exactly() {
         requests: 100,
         concurrency: 8,
         traceparent: true,
+        connections: Connections::Both,
         limit: Duration::from_secs(20),
     };
     let outcome = run(&plan);

@@ -56,7 +56,12 @@ pub struct Scenario {
     after_start: Option<fn(&Hop<'_>) -> io::Result<()>>,
 }
 
-const fn scenario(name: &'static str, class: Class, start: Start, needs: &'static [&'static str]) -> Scenario {
+const fn scenario(
+    name: &'static str,
+    class: Class,
+    start: Start,
+    needs: &'static [&'static str],
+) -> Scenario {
     Scenario {
         name,
         class,
@@ -78,7 +83,9 @@ pub fn all() -> Vec<Scenario> {
         scenario("python-requests", Threads, threading_requests, &["venv:python"]),
         scenario("gunicorn-sync", Threads, gunicorn_sync, &["venv:gunicorn"]),
         scenario("gunicorn-gthread", Threads, gunicorn_gthread, &["venv:gunicorn"]),
+        // As it comes: a reactor thread reads whatever is not there at once, and hands it to the pool.
         scenario("puma", Threads, puma, &["puma"]),
+        scenario("puma-direct", Threads, puma_direct, &["puma"]),
         Scenario {
             after_start: Some(start_php_background),
             ..scenario("apache-php", Threads, apache_php, &["apache2", "glob:libphp"])
@@ -167,7 +174,10 @@ fn cache() -> PathBuf {
 
 /// A program of the venv that tests/setup makes.
 pub fn venv(program: &str) -> PathBuf {
-    std::env::var_os("SPANWIRE_VENV").map_or_else(|| cache().join("venv"), PathBuf::from).join("bin").join(program)
+    std::env::var_os("SPANWIRE_VENV")
+        .map_or_else(|| cache().join("venv"), PathBuf::from)
+        .join("bin")
+        .join(program)
 }
 
 fn python(script: &str) -> Command {
@@ -211,6 +221,12 @@ fn puma(hop: &Hop<'_>) -> io::Result<Command> {
         .args(["--quiet", "--threads", "32:32", "--workers", "0", "--environment", "production"])
         .args(["--bind", &format!("tcp://127.0.0.1:{}", hop.port), &format!("{APPS}/ruby/config.ru")])
         .current_dir(hop.dir);
+    Ok(command)
+}
+
+fn puma_direct(hop: &Hop<'_>) -> io::Result<Command> {
+    let mut command = puma(hop)?;
+    command.args(["--config", &format!("{APPS}/ruby/direct.rb")]);
     Ok(command)
 }
 
@@ -357,19 +373,22 @@ fn java(_: &Hop<'_>) -> io::Result<Command> {
     javac.arg("-d").arg(&out).arg(&source);
     compile(&source, &out.join("Server.class"), &mut javac)?;
     let mut command = Command::new(which("java").unwrap_or_default());
-    command.args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-Dsun.net.httpserver.nodelay=true", "-cp"]).arg(out).arg("Server");
+    command
+        .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-Dsun.net.httpserver.nodelay=true", "-cp"])
+        .arg(out)
+        .arg("Server");
     Ok(command)
 }
 
 fn go(_: &Hop<'_>) -> io::Result<Command> {
     let (source, out) = (PathBuf::from(format!("{APPS}/go/main.go")), built("go")?.join("hop"));
     let mut build = Command::new(which("go").unwrap_or_default());
-    build
-        .args(["build", "-o"])
-        .arg(&out)
-        .arg(".")
-        .current_dir(format!("{APPS}/go"))
-        .envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("GO111MODULE", "on")]);
+    build.args(["build", "-o"]).arg(&out).arg(".").current_dir(format!("{APPS}/go")).envs([
+        ("GOTOOLCHAIN", "local"),
+        ("GOFLAGS", "-mod=mod"),
+        ("GOPROXY", "off"),
+        ("GO111MODULE", "on"),
+    ]);
     compile(&source, &out, &mut build)?;
     Ok(Command::new(out))
 }
