@@ -352,11 +352,15 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
             last.failures.push("spanwire panicked".into());
         }
         let (cpu, peak) = usage.unwrap_or_default();
+        let warnings: Vec<_> =
+            log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+        let warned = warnings.last().map(|last| format!("; {} warnings, last: {last}", warnings.len()));
         format!(
-            "first span after {:.2} s, {} spans, spanwire used {cpu:.2} s of CPU and {:.1} MiB at most",
+            "first span after {:.2} s, {} spans, spanwire used {cpu:.2} s of CPU and {:.1} MiB at most{}",
             first.unwrap_or_default().as_secs_f64(),
             sink.len(),
-            peak as f64 / 1024.0
+            peak as f64 / 1024.0,
+            warned.unwrap_or_default()
         )
     });
     Ok((rows, note))
