@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-export SPANWIRE_TEST_PYTHON ?= $(or $(SPANWIRE_TEST_CACHE),$(HOME)/.cache/spanwire-test)/venv/bin/python
+export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/tracer/*.bpf.c
 
 .PHONY: build demo test e2e vm bench fmt lint check-fmt clean
@@ -17,16 +17,16 @@ demo: build ## three services, traced, as trees in the terminal
 
 test: build ## unit, property, BPF and end-to-end tests; without root what can be run
 	@tests/setup test || echo "skipped: what needs the missing packages"
-	cargo test --release --locked --lib --test it
+	cargo test --release --locked --lib --test it --test rig
 	@if [ "$$(id -u)" = 0 ]; then \
-		python3 tests/bpf/run.py && python3 tests/e2e/run.py $(E2E); \
+		python3 tests/bpf/run.py && cargo test --release --locked --test e2e -- $(E2E); \
 	else \
 		echo "skipped 2 suites (tests/bpf, tests/e2e): loading BPF needs root"; \
 	fi
 
 e2e: build
 	@tests/setup test
-	python3 tests/e2e/run.py $(E2E)
+	cargo test --release --locked --test e2e -- $(E2E)
 
 vm: build ## the same hooks on other kernels, in QEMU; see tests/vm
 	tests/vm/all

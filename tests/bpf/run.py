@@ -29,9 +29,9 @@ def case(function):
     return function
 
 
-def pair(family=socket.AF_INET):
-    """A fresh connection: client end, server end."""
-    with socket.socket(family) as listener:
+def pair(family=socket.AF_INET, listener=None):
+    """A fresh connection: client end, server end. A given listener stays open."""
+    with listener.dup() if listener else socket.socket(family) as listener:
         if family == socket.AF_UNIX:
             path = tempfile.mktemp(prefix="spanwire-", suffix=".sock")
             listener.bind(path)
@@ -209,9 +209,10 @@ def peeking_and_waiting():
     client.sendall(request)
     server.recv(5, socket.MSG_PEEK)
     server.recv(100, socket.MSG_PEEK)
+    server.setblocking(True)
     late = threading.Timer(0.05, client.sendall, [request.replace(b"peek", b"wait")])
     late.start()
-    server.recv(2 * len(request), socket.MSG_WAITALL)
+    assert len(server.recv(2 * len(request), socket.MSG_WAITALL)) == 2 * len(request)
     server.sendall(OK * 2)
     receive(client, 2 * len(OK))
     close(ends)
@@ -408,7 +409,8 @@ def main():
     if os.geteuid():
         print(f"skipped {len(CASES) + 1} tests: loading BPF needs root")
         return 3
-    before = pair()
+    kept = socket.socket()
+    before = pair(listener=kept)
     exchange(before, b"GET /unseen HTTP/1.1\r\n\r\n")
     tracer = Tracer(arguments.binary)
     marks = []

@@ -1,0 +1,3 @@
+module spanwire.test/hop
+
+go 1.18

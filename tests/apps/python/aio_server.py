@@ -1,0 +1,53 @@
+"""aiohttp server and client on asyncio's own loop; the background caller is a task of the same loop."""
+
+import asyncio
+import os
+import time
+
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+
+import background
+from background import NEXT, SERVICE
+
+
+async def call(path):
+    async with session.get(NEXT + path) as answer:
+        answer.raise_for_status()
+        return await answer.read()
+
+
+async def handle(request):
+    path = request.path
+    forward = NEXT and not path.startswith("/bg/")
+    try:
+        body = SERVICE.encode() + b" " + (await call(path) if forward else path.encode())
+        return web.Response(body=body)
+    except Exception as error:
+        return web.Response(status=502, text=str(error))
+
+
+async def run_background():
+    for at, path in background.paths():
+        await asyncio.sleep(max(0.0, at - time.monotonic()))
+        try:
+            await call(path)
+        except Exception as error:
+            print(f"background: {error}", flush=True)
+            await asyncio.sleep(0.2)
+
+
+async def main():
+    global session
+    session = ClientSession(timeout=ClientTimeout(20), connector=TCPConnector(limit=0))
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", int(os.environ["PORT"]), backlog=256).start()
+    if NEXT and background.HZ > 0:
+        global task
+        task = asyncio.create_task(run_background())
+    await asyncio.Event().wait()
+
+
+asyncio.run(main())
