@@ -34,8 +34,8 @@ vm: build ## the same hooks on other kernels, in QEMU; see tests/vm
 bench: build ## figures of docs/BENCHMARKS.md, as ratios of one run
 	@tests/setup test
 	@command -v wrk >/dev/null || apt-get install -y -qq --no-install-recommends wrk </dev/null
-	python3 tests/benches/nginx.py
-	cargo bench --bench encode
+	python3 tests/benches/nginx.py target/release/spanwire
+	cargo bench --locked --bench encode
 
 fmt:
 	cargo fmt

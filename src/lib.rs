@@ -1,4 +1,6 @@
-//! spanwire turns the traffic of a Linux host into distributed traces.
+//! spanwire turns the traffic of a Linux host into distributed traces; docs/ARCHITECTURE.md is the map.
+#![deny(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations, unsafe_op_in_unsafe_fn)]
 
 pub mod bpf;
 pub mod cli;

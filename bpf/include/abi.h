@@ -8,22 +8,22 @@
  */
 
 enum abi_limits {
-	HEAD_MAX = 16384, /* a longer request or response head is not followed */
+	HEAD_MAX = 16384,    /* a longer request or response head is not followed */
 	HEAD_CAPTURE = 4096, /* bytes of a request head that reach user space */
-	HEAD_INLINE = 344, /* bytes of it that travel in the span's record */
-	SLOTS = 16384, /* open requests of the host */
+	HEAD_INLINE = 344,   /* bytes of it that travel in the span's record */
+	SLOTS = 16384,	     /* open requests of the host */
 	UNIX_PATH_MAX = 108,
 	PIPELINE_MAX = 32, /* open requests of one HTTP/1 connection */
 };
 
 enum ev_kind {
-	EV_HEAD = 1, /* rb_data: a head too long for the span's record, sent ahead */
-	EV_SPAN = 2, /* rb_data: a sampled request is over */
+	EV_HEAD = 1,	/* rb_data: a head too long for the span's record, sent ahead */
+	EV_SPAN = 2,	/* rb_data: a sampled request is over */
 	EV_CONNECT = 3, /* rb_data: a connect failed */
-	EV_EXEC = 4, /* rb_ctl */
-	EV_FORK = 5, /* rb_ctl: a new process, not a thread */
-	EV_EXIT = 6, /* rb_ctl: the last thread is gone */
-	EV_LISTEN = 7, /* rb_ctl */
+	EV_EXEC = 4,	/* rb_ctl */
+	EV_FORK = 5,	/* rb_ctl: a new process, not a thread */
+	EV_EXIT = 6,	/* rb_ctl: the last thread is gone */
+	EV_LISTEN = 7,	/* rb_ctl */
 };
 
 enum role {
@@ -35,20 +35,20 @@ enum role {
 /* How a parent is known; the order is no ranking. */
 enum link {
 	LINK_ROOT = 0,
-	LINK_HEADER = 1, /* incoming traceparent */
-	LINK_JOINED = 2, /* the client's end of the connection is on this host */
-	LINK_THREAD = 3, /* the thread serves this request alone */
+	LINK_HEADER = 1,    /* incoming traceparent */
+	LINK_JOINED = 2,    /* the client's end of the connection is on this host */
+	LINK_THREAD = 3,    /* the thread serves this request alone */
 	LINK_INHERITED = 4, /* the task was started by the one that serves the request */
 	LINK_EXCLUSIVE = 5, /* the only open request of the process */
 	LINK_FORWARDED = 6, /* the program passed the incoming traceparent on unchanged */
-	LINK_PROGRAM = 7, /* the program wrote a traceparent of its own */
+	LINK_PROGRAM = 7,   /* the program wrote a traceparent of its own */
 };
 
 enum end_reason {
 	END_COMPLETE = 0,
-	END_CLOSED = 1, /* the connection went away first */
+	END_CLOSED = 1,	  /* the connection went away first */
 	END_UPGRADED = 2, /* 101, or 2xx to CONNECT: other bytes follow */
-	END_DISCARD = 3, /* not HTTP after all, or the stream was lost: make no span */
+	END_DISCARD = 3,  /* not HTTP after all, or the stream was lost: make no span */
 };
 
 enum ev_exec_flag {
@@ -70,16 +70,16 @@ enum counter {
 	STAT_HEAD_TOO_LONG,
 	STAT_BAD_FRAMING,
 	STAT_PIPELINE_TOO_DEEP,
-	STAT_LOST_SYNC, /* bytes went by unseen where they mattered */
+	STAT_LOST_SYNC,	 /* bytes went by unseen where they mattered */
 	STAT_UNREADABLE, /* user memory was not present */
 	STAT_NOT_HTTP,
 	STAT_UNEXPECTED_RESPONSE,
 	STAT_UNSAMPLED,
-	STAT_REFUSED_AMBIGUOUS, /* parent: several open requests, none on this thread */
-	STAT_REFUSED_BACKGROUND, /* parent: the destination is also called without a request */
-	STAT_REFUSED_ANSWERED, /* parent: the request of this thread is over */
-	STAT_REFUSED_EARLY, /* parent: the process is not known for long enough */
-	STAT_REFUSED_POOL, /* parent: started in a request, but seen to outlive requests */
+	STAT_REFUSED_AMBIGUOUS,	  /* parent: several open requests, none on this thread */
+	STAT_REFUSED_BACKGROUND,  /* parent: the destination is also called without a request */
+	STAT_REFUSED_ANSWERED,	  /* parent: the request of this thread is over */
+	STAT_REFUSED_EARLY,	  /* parent: the process is not known for long enough */
+	STAT_REFUSED_POOL,	  /* parent: started in a request, but seen to outlive requests */
 	STAT_REFUSED_TRACEPARENT, /* incoming header invalid or repeated */
 	STAT_JOINS,
 	STAT_SPECULATION_UNDONE,
@@ -105,8 +105,8 @@ struct ev_head {
 /* Followed by `captured` bytes of head, none if it came ahead. */
 struct ev_span {
 	struct ev_hdr hdr; /* ts: first byte of the request */
-	__u64 end_ts; /* last byte of the response, or the close */
-	__u64 conn; /* socket cookie */
+	__u64 end_ts;	   /* last byte of the response, or the close */
+	__u64 conn;	   /* socket cookie */
 	__u64 request_body;
 	__u64 response_body;
 	__u32 stream; /* number of the request on the connection */
@@ -114,16 +114,16 @@ struct ev_span {
 	__u8 trace_id[16];
 	__u8 span_id[8];
 	__u8 parent_id[8]; /* all zero: none */
-	__u8 laddr[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__u8 laddr[16];	   /* IPv4 as ::ffff:a.b.c.d */
 	__u8 raddr[16];
 	__u16 lport;
 	__u16 rport;
 	__u8 role;
 	__u8 link;
 	__u8 trace_flags;
-	__u8 flags; /* enum span_flag */
+	__u8 flags;   /* enum span_flag */
 	__u16 status; /* 0: no response */
-	__u16 error; /* errno of the socket when it broke */
+	__u16 error;  /* errno of the socket when it broke */
 	__u16 captured;
 	__u8 reason;
 	__u8 pad;
@@ -132,7 +132,7 @@ struct ev_span {
 enum span_flag {
 	SPAN_UNIX = 1,
 	SPAN_HEAD_AHEAD = 2, /* EV_HEAD was sent */
-	SPAN_HEAD_LOST = 4, /* it was not: the ring was full */
+	SPAN_HEAD_LOST = 4,  /* it was not: the ring was full */
 };
 
 /*
@@ -140,10 +140,10 @@ enum span_flag {
  * slots and named by slot and tag; user space reads the table to find what never ends.
  */
 struct open_req {
-	__u64 tag; /* cookie << 20 | number; 0: free, 1: being reported */
+	__u64 tag;	   /* cookie << 20 | number; 0: free, 1: being reported */
 	__u8 header_id[8]; /* of the traceparent received: key in by_parent */
 	__u32 join_seq;
-	__u32 proc; /* index in procs, plus one */
+	__u32 proc;  /* index in procs, plus one */
 	__u32 flags; /* enum req_flag */
 	__u32 pad;
 	struct ev_span ev;

@@ -86,8 +86,9 @@ static __always_inline void emit_proc(__u32 kind, __u32 tgid, __u32 other, __u32
 /* Wake the reader by volume; its own clock fetches the rest. */
 static __always_inline __u64 data_wakeup(void)
 {
-	return bpf_ringbuf_query(&rb_data, BPF_RB_AVAIL_DATA) >= cfg.wakeup_bytes ? BPF_RB_FORCE_WAKEUP
-										  : BPF_RB_NO_WAKEUP;
+	return bpf_ringbuf_query(&rb_data, BPF_RB_AVAIL_DATA) >= cfg.wakeup_bytes
+		   ? BPF_RB_FORCE_WAKEUP
+		   : BPF_RB_NO_WAKEUP;
 }
 
 #endif

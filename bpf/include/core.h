@@ -11,12 +11,12 @@
  * The TCP sequence tells whether bytes went by unseen: in the middle of a body that is no loss.
  */
 
-#define MSG_OOB_	  0x1
-#define MSG_PEEK_	  0x2
-#define MSG_TRUNC_	  0x20
-#define MSG_ERRQUEUE_	  0x2000
-#define IPPROTO_TCP_	  6
-#define SOCK_STREAM_	  1
+#define MSG_OOB_      0x1
+#define MSG_PEEK_     0x2
+#define MSG_TRUNC_    0x20
+#define MSG_ERRQUEUE_ 0x2000
+#define IPPROTO_TCP_  6
+#define SOCK_STREAM_  1
 
 static __always_inline void conn_addresses(struct sock *sk, struct sk_ctx *c)
 {
@@ -185,12 +185,12 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct h1_di
 static __always_inline void until_close_ends(struct sk_ctx *c)
 {
 	struct ending e = {
-		.now = bpf_ktime_get_ns(),
-		.request_body = c->req.body,
-		.response_body = c->rsp.body,
-		.stream = c->rsp_next,
-		.status = c->status,
-		.reason = END_COMPLETE,
+	    .now = bpf_ktime_get_ns(),
+	    .request_body = c->req.body,
+	    .response_body = c->rsp.body,
+	    .stream = c->rsp_next,
+	    .status = c->status,
+	    .reason = END_COMPLETE,
 	};
 
 	request_end(c, &e);

@@ -11,11 +11,11 @@
  * fentry programs can be preempted, and the next task on this CPU must not find our bytes.
  */
 
-#define WINDOW	  1024 /* user bytes fetched at a time */
-#define HEAD_ROOM (HEAD_MAX + HEAD_PIECE)
-#define IOV_MAX	  1024
+#define WINDOW	    1024 /* user bytes fetched at a time */
+#define HEAD_ROOM   (HEAD_MAX + HEAD_PIECE)
+#define IOV_MAX	    1024
 #define CONTROL_MAX 32
-#define SCRATCHES 3
+#define SCRATCHES   3
 
 struct head_info {
 	__u64 length; /* Content-Length */
@@ -45,8 +45,8 @@ struct feed {
 	struct src src;
 	__u64 sk; /* address, for reads only */
 	__u64 now;
-	__u64 first_ns; /* of the head that is complete */
-	__u64 seg_addr; /* current run of contiguous user bytes */
+	__u64 first_ns;	 /* of the head that is complete */
+	__u64 seg_addr;	 /* current run of contiguous user bytes */
 	__u32 seg_start; /* its offset in this feed */
 	__u32 seg_len;
 	__u32 seg_next; /* next element of the vector */
@@ -56,7 +56,7 @@ struct feed {
 	__u32 tgid;
 	__u32 line; /* start of the line being scanned, in the head */
 	__u32 scan; /* no newline before this */
-	__u32 end; /* head bytes available */
+	__u32 end;  /* head bytes available */
 	__u32 first_seq;
 	__u32 stream;
 	__u32 select;

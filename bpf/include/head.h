@@ -242,7 +242,7 @@ static __always_inline void header_line(struct scratch *s, __u32 start, __u32 le
 			traceparent_header(s, start + 12, start + len);
 		else if (len >= 18 && word == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
 			 (ld8(s, start + 8) | LOWER) ==
-				 WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
+			     WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&
 			 (ld1(s, start + 16) | 0x20) == 'g' && ld1(s, start + 17) == ':')
 			encoding_header(s, start + 18, start + len);
 	}

@@ -44,13 +44,13 @@ static long drop_step(__u32 i, struct drop *x)
 	bool last = x->stream + 1 == c->req_next;
 
 	struct ending e = {
-		.now = x->now,
-		.request_body = last ? c->req.body : 0,
-		.response_body = first ? c->rsp.body : 0,
-		.status = first ? c->status : 0,
-		.error = x->error,
-		.stream = x->stream,
-		.reason = x->reason,
+	    .now = x->now,
+	    .request_body = last ? c->req.body : 0,
+	    .response_body = first ? c->rsp.body : 0,
+	    .status = first ? c->status : 0,
+	    .error = x->error,
+	    .stream = x->stream,
+	    .reason = x->reason,
 	};
 
 	if ((__s32)(c->req_high - x->stream) <= 0)

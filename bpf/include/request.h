@@ -445,7 +445,8 @@ static __always_inline __u32 unix_path(struct sock *sk, __u8 role, __u8 *out)
 	if (len > UNIX_PATH_MAX)
 		len = UNIX_PATH_MAX;
 	if (bpf_probe_read_kernel(out, UNIX_PATH_MAX,
-				  (void *)addr + bpf_core_field_offset(struct unix_address, name) + 2))
+				  (void *)addr + bpf_core_field_offset(struct unix_address, name) +
+				      2))
 		return 0;
 	return len;
 }

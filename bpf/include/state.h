@@ -25,17 +25,17 @@ struct trace_ctx {
 };
 
 enum req_flag {
-	REQ_SAMPLED = 1, /* a span is owed */
-	REQ_COUNTED = 2, /* part of proc.open */
+	REQ_SAMPLED = 1,   /* a span is owed */
+	REQ_COUNTED = 2,   /* part of proc.open */
 	REQ_BY_PARENT = 4, /* has an entry in by_parent */
-	REQ_JOINABLE = 8, /* has an entry in joins, under join_seq */
-	REQ_HELD = 16, /* a task holds it in cur */
+	REQ_JOINABLE = 8,  /* has an entry in joins, under join_seq */
+	REQ_HELD = 16,	   /* a task holds it in cur */
 };
 
 enum h1_state {
 	H1_IDLE = 0, /* between messages */
-	H1_HEAD, /* inside a head; its bytes so far are in `heads` */
-	H1_BODY, /* `remain` bytes to go */
+	H1_HEAD,     /* inside a head; its bytes so far are in `heads` */
+	H1_BODY,     /* `remain` bytes to go */
 	H1_CHUNK_SIZE,
 	H1_CHUNK_EXT,
 	H1_CHUNK_DATA, /* `remain` bytes to go */
@@ -49,22 +49,22 @@ enum h1_state {
 /* One direction of a connection. */
 struct h1_dir {
 	__u64 remain;
-	__u64 body; /* body bytes of this message so far */
-	__u64 first_ns; /* when its first byte was seen */
+	__u64 body;	 /* body bytes of this message so far */
+	__u64 first_ns;	 /* when its first byte was seen */
 	__u32 first_seq; /* TCP sequence of that byte */
-	__u32 next_seq; /* TCP sequence we expect next */
+	__u32 next_seq;	 /* TCP sequence we expect next */
 	__u32 head_len;
 	__u32 scan; /* start of the last line of the incomplete head */
 	__u8 state;
 	__u8 digits; /* of the chunk size */
-	__u8 tries; /* start lines looked for in vain */
+	__u8 tries;  /* start lines looked for in vain */
 	__u8 seq_valid;
 	__u32 pad;
 };
 
 enum conn_proto {
 	PROTO_HTTP1 = 0, /* or not known yet */
-	PROTO_NONE, /* not HTTP, or handed off after an upgrade: look away */
+	PROTO_NONE,	 /* not HTTP, or handed off after an upgrade: look away */
 };
 
 enum sk_flag {
@@ -98,7 +98,7 @@ struct sk_ctx {
 	struct h1_dir req;
 	struct h1_dir rsp;
 	struct trace_ctx connect_ctx; /* parent at connect time */
-	__u32 proc; /* index in procs, plus one */
+	__u32 proc;		      /* index in procs, plus one */
 	__u32 pad2;
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
@@ -113,24 +113,24 @@ enum src_kind {
 /* Where the bytes of a send or recv lie in user memory. */
 struct src {
 	__u64 ptr;
-	__u64 len; /* SRC_BUF: bytes; else: elements */
+	__u64 len;  /* SRC_BUF: bytes; else: elements */
 	__u32 skip; /* SRC_KIOV: offset into the first element */
 	__u32 kind;
 };
 
 enum task_flag {
-	TASK_MULTIPLEX = 1, /* took a request up while another was open */
-	TASK_INHERITED = 2, /* cur was copied at fork, as a thread */
+	TASK_MULTIPLEX = 1,	 /* took a request up while another was open */
+	TASK_INHERITED = 2,	 /* cur was copied at fork, as a thread */
 	TASK_INHERITED_PROC = 4, /* ... as a process */
-	TASK_SPECULATED = 8, /* spec_* describe the send in progress */
+	TASK_SPECULATED = 8,	 /* spec_* describe the send in progress */
 };
 
 struct task_ctx {
-	struct src src; /* tier A: of the call in progress */
+	struct src src;	    /* tier A: of the call in progress */
 	struct req_ref cur; /* the server request this task works for */
 	__u64 spec_conn;
 	struct h1_dir spec_dir; /* the parser before the send in progress */
-	__u64 mmsg_at; /* tier C: the vector of sendmmsg() or recvmmsg() in progress */
+	__u64 mmsg_at;		/* tier C: the vector of sendmmsg() or recvmmsg() in progress */
 	__u32 spec_seq;
 	__u32 spec_len;
 	__u32 spec_req_next;
@@ -141,13 +141,13 @@ struct task_ctx {
 
 /* A selected process, as the kernel side sees it. */
 struct proc {
-	__u64 since; /* watched from this time on */
+	__u64 since;   /* watched from this time on */
 	__u64 xor_tag; /* over the open server requests: with one open, its tag */
 	__u64 xor_slot;
 	__u32 open;
 	__u32 joined_clones; /* threads started in a request that ended before it */
-	__u32 pooled; /* a thread started in a request outlived it */
-	__u32 tgid; /* 0: free */
+	__u32 pooled;	     /* a thread started in a request outlived it */
+	__u32 tgid;	     /* 0: free */
 };
 
 /* A destination of a process. */
@@ -158,15 +158,15 @@ struct dest {
 };
 
 enum dest_flag {
-	DEST_CALLED_IDLE = 1, /* a request was sent there while none was open */
+	DEST_CALLED_IDLE = 1,	 /* a request was sent there while none was open */
 	DEST_CONNECTED_IDLE = 2, /* a connect was made */
 };
 
 /* Names one outgoing request to the other end of its connection on this host. */
 struct join_key {
 	__u8 addr[16]; /* TCP: address of the client; unix: its socket cookie */
-	__u32 seq; /* TCP: sequence of the first byte; unix: number of the request */
-	__u16 port; /* of the client; unix: 0 */
+	__u32 seq;     /* TCP: sequence of the first byte; unix: number of the request */
+	__u16 port;    /* of the client; unix: 0 */
 	__u16 is_unix;
 };
 

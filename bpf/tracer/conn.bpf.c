@@ -13,8 +13,8 @@ int BPF_PROG(tp_sock_state, struct sock *sk, int old, int new)
 
 	if (new == TCP_LISTEN) {
 		struct listen_port l = {
-			.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum),
-			.port = sk->__sk_common.skc_num,
+		    .netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum),
+		    .port = sk->__sk_common.skc_num,
 		};
 		__u32 one = 1;
 
@@ -28,7 +28,7 @@ int BPF_PROG(tp_sock_state, struct sock *sk, int old, int new)
 			on_connect(sk);
 		return 0;
 	}
-	if (new != TCP_CLOSE && new != TCP_FIN_WAIT1 && new != TCP_LAST_ACK)
+	if (new != TCP_CLOSE &&new != TCP_FIN_WAIT1 &&new != TCP_LAST_ACK)
 		return 0;
 	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
 	if (c)

@@ -6,7 +6,7 @@ use std::mem::{offset_of, size_of};
 use plain::Plain;
 
 pub use super::skel::types;
-pub use types::{ev_connect, ev_head, ev_hdr, ev_proc, ev_span, open_req};
+pub use types::{ev_connect, ev_hdr, ev_head, ev_proc, ev_span, open_req};
 
 // SAFETY: repr(C), integers and arrays of integers only, no padding: -Wpadded in C, and the
 // assertions below.

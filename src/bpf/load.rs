@@ -3,8 +3,8 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use libbpf_rs::btf::types::{Func, FuncProto, Typedef};
 use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::{Func, FuncProto, Typedef};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut};
 use thiserror::Error;
@@ -89,9 +89,9 @@ pub enum LoadError {
 }
 
 fn summary(trials: &[Trial]) -> String {
-    let each = trials.iter().map(|trial| {
-        format!("tier {}: {}", trial.tier.as_str(), trial.error.as_deref().unwrap_or("works"))
-    });
+    let each = trials
+        .iter()
+        .map(|trial| format!("tier {}: {}", trial.tier.as_str(), trial.error.as_deref().unwrap_or("works")));
     each.collect::<Vec<_>>().join("; ")
 }
 
@@ -113,7 +113,10 @@ pub struct Tracer {
 
 impl fmt::Debug for Tracer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tracer").field("tier", &self.tier).field("trials", &self.trials).finish_non_exhaustive()
+        f.debug_struct("Tracer")
+            .field("tier", &self.tier)
+            .field("trials", &self.trials)
+            .finish_non_exhaustive()
     }
 }
 
@@ -233,7 +236,7 @@ fn configure(open: &mut OpenTracerSkel<'_>, options: &LoadOptions) -> Result<(),
     cfg.parent_based = options.sampling.parent_based.into();
     cfg.join = options.join.into();
     cfg.self_tgid = std::process::id();
-    cfg.exclusive_after_ns = 1_000_000_000;
+    cfg.exclusive_after_ns = 500_000_000;
     cfg.wakeup_bytes = options.ring_size / 8;
     open.maps.rb_data.set_max_entries(options.ring_size).map_err(|e| e.to_string())
 }

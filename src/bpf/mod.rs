@@ -6,11 +6,13 @@
 pub mod abi;
 mod control;
 mod load;
+mod memory;
 mod ring;
 mod skel;
 mod spawn;
 
 pub use control::{Control, Counters};
 pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial};
-pub use spawn::spawn_with_fd3;
+pub use memory::{few_arenas, trim};
 pub use ring::{Reader, Ring, Stop};
+pub use spawn::spawn_with_fd3;

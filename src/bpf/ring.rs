@@ -3,8 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
-#[allow(unused_imports)]
-use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};

@@ -9,6 +9,7 @@
     non_snake_case,
     non_upper_case_globals,
     unsafe_op_in_unsafe_fn,
+    unsafe_code,
     unused
 )]
 

@@ -113,7 +113,9 @@ pub(super) fn normalized(args: impl Iterator<Item = OsString>) -> Vec<OsString> 
     args.map(|arg| {
         command |= arg == "--";
         match arg.to_str() {
-            Some(text) if !command && (text == "-config" || text.starts_with("-config=")) => format!("-{text}").into(),
+            Some(text) if !command && (text == "-config" || text.starts_with("-config=")) => {
+                format!("-{text}").into()
+            }
             _ => arg,
         }
     })

@@ -52,7 +52,12 @@ fn kernel() -> Finding {
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version < (5, 17) {
-        return finding("kernel", Verdict::No, format!("{release} is too old"), "5.17 or newer is needed; 6.1, 6.12, 6.18 and 7.2 are tested");
+        return finding(
+            "kernel",
+            Verdict::No,
+            format!("{release} is too old"),
+            "5.17 or newer is needed; 6.1, 6.12, 6.18 and 7.2 are tested",
+        );
     }
     finding("kernel", Verdict::Yes, release, "")
 }
@@ -60,7 +65,12 @@ fn kernel() -> Finding {
 fn btf() -> Finding {
     match fs::metadata("/sys/kernel/btf/vmlinux") {
         Ok(_) => finding("btf", Verdict::Yes, "/sys/kernel/btf/vmlinux", ""),
-        Err(error) => finding("btf", Verdict::No, error.to_string(), "a kernel with CONFIG_DEBUG_INFO_BTF=y, and /sys mounted"),
+        Err(error) => finding(
+            "btf",
+            Verdict::No,
+            error.to_string(),
+            "a kernel with CONFIG_DEBUG_INFO_BTF=y, and /sys mounted",
+        ),
     }
 }
 
@@ -82,7 +92,12 @@ fn pid_namespace() -> Finding {
     let own = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());
     match own {
         Ok(link) if link == "pid:[4026531836]" => finding("pid namespace", Verdict::Yes, "the host's", ""),
-        Ok(link) => finding("pid namespace", Verdict::No, format!("{link} is not the host's"), "hostPID: true, or --pid=host"),
+        Ok(link) => finding(
+            "pid namespace",
+            Verdict::No,
+            format!("{link} is not the host's"),
+            "hostPID: true, or --pid=host",
+        ),
         Err(error) => finding("pid namespace", Verdict::No, error.to_string(), "mount /proc"),
     }
 }
@@ -98,7 +113,12 @@ fn findings() -> Vec<Finding> {
             .filter(|(cap, _)| missing.contains(&cap.to_string()))
             .map(|(cap, why)| format!("{cap}: {why}"))
             .collect();
-        finding("capabilities", Verdict::No, format!("missing {}", missing.join(", ")), format!("run as root or grant them ({})", why.join("; ")))
+        finding(
+            "capabilities",
+            Verdict::No,
+            format!("missing {}", missing.join(", ")),
+            format!("run as root or grant them ({})", why.join("; ")),
+        )
     });
     all.push(lockdown());
     all.push(pid_namespace());
@@ -113,20 +133,32 @@ fn findings() -> Vec<Finding> {
                         used = used.or(Some(trial.tier));
                         all.push(finding(&feature, Verdict::Yes, role, ""));
                     }
-                    Some(error) => all.push(finding(&feature, Verdict::Partly, error, "not needed where another tier works")),
+                    Some(error) => all.push(finding(
+                        &feature,
+                        Verdict::Partly,
+                        error,
+                        "not needed where another tier works",
+                    )),
                 }
             }
         }
         Err(error) => all.push(finding("tiers", Verdict::No, error.to_string(), "see above")),
     }
     all.push(match used {
-        Some(tier) => finding("tracing", Verdict::Yes, format!("HTTP/1 over TCP and unix sockets, by tier {}", tier.as_str()), ""),
+        Some(tier) => finding(
+            "tracing",
+            Verdict::Yes,
+            format!("HTTP/1 over TCP and unix sockets, by tier {}", tier.as_str()),
+            "",
+        ),
         None => finding("tracing", Verdict::No, "no tier works", "see the reasons above"),
     });
     if let Some(tier) = used {
         let detail = match tier {
             crate::bpf::Tier::A => "requests through io_uring are seen, without a thread of their own",
-            crate::bpf::Tier::C => "what is received through io_uring, splice and 32-bit system calls is unseen",
+            crate::bpf::Tier::C => {
+                "what is received through io_uring, splice and 32-bit system calls is unseen"
+            }
         };
         all.push(finding("blind spots", Verdict::Partly, detail, "counted as lost_sync in the metrics"));
     }

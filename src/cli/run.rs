@@ -22,7 +22,7 @@ use crate::config::{Config, Loaded, MetricsExporter, Sources, TierName, load};
 use crate::enrich::Naming;
 use crate::export::{Exporter, Printer};
 use crate::logging;
-use crate::pipeline::{Parts, Pipeline, spawn};
+use crate::pipeline::{Parts, Pipeline, Recorder, spawn};
 use crate::proc::{Discovery, Rules, listeners};
 use crate::selfmetrics::{Metrics, serve};
 use crate::span::{Span, SpanKind};
@@ -67,13 +67,18 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     let missing = super::check::missing_capabilities();
     if !missing.is_empty() {
         let list = missing.join(", ");
-        anyhow::ensure!(!config.enforce_sys_caps, "missing capabilities: {list}; `spanwire check` tells more");
+        anyhow::ensure!(
+            !config.enforce_sys_caps,
+            "missing capabilities: {list}; `spanwire check` tells more"
+        );
         warn!(missing = %list, "Capabilities are missing; `spanwire check` tells what that costs.");
     }
 
+    crate::bpf::few_arenas();
     let metrics = Arc::new(Metrics::default());
     let mut tracer = Tracer::load(&load_options(&config)).map_err(explain)?;
     info!(tier = tracer.tier.as_str(), "The kernel side runs.");
+    crate::bpf::trim();
     let control = tracer.control();
     // Listeners that are older than the hooks; newer ones tell of themselves.
     for (netns, port) in listeners() {
@@ -196,23 +201,28 @@ fn tell_losses(metrics: &Metrics) {
 
 fn explain(error: LoadError) -> anyhow::Error {
     let root = nix::unistd::geteuid().is_root();
-    let hint = if root { "`spanwire check` tells what this host lacks" } else { "run it as root, or see `spanwire check`" };
+    let hint = if root {
+        "`spanwire check` tells what this host lacks"
+    } else {
+        "run it as root, or see `spanwire check`"
+    };
     anyhow::anyhow!("{error}\n{hint}")
 }
 
 fn serve_metrics(config: &Config, metrics: &Arc<Metrics>) -> Result<()> {
     let mut ports = Vec::new();
-    if config.internal_metrics.exporter == MetricsExporter::Prometheus || config.internal_metrics.prometheus.port != 0 {
+    if config.internal_metrics.exporter == MetricsExporter::Prometheus
+        || config.internal_metrics.prometheus.port != 0
+    {
         ports.push(config.internal_metrics.prometheus.port);
     }
     if config.health_check.port != 0 && !ports.contains(&config.health_check.port) {
         ports.push(config.health_check.port);
     }
-    let ip = config
-        .health_check
-        .listen_address
-        .parse()
-        .with_context(|| format!("health_check.listen_address `{}`", config.health_check.listen_address))?;
+    let ip =
+        config.health_check.listen_address.parse().with_context(|| {
+            format!("health_check.listen_address `{}`", config.health_check.listen_address)
+        })?;
     for port in ports {
         let path = config.internal_metrics.prometheus.path.clone();
         let bound = serve(SocketAddr::new(ip, port), path, Arc::clone(metrics))?;
@@ -220,8 +230,6 @@ fn serve_metrics(config: &Config, metrics: &Arc<Metrics>) -> Result<()> {
     }
     Ok(())
 }
-
-type Recorder = Box<dyn FnMut(&[u8]) + Send>;
 
 /// Records with their length in front, for replays.
 fn recorder(flags: &Run) -> Result<Option<Recorder>> {

@@ -150,7 +150,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 }
 
 fn origin(metadata: &Metadata) -> String {
-    if metadata.name.starts_with("file ") || metadata.name.contains(' ') && !metadata.name.contains("Config") {
+    if metadata.name.starts_with("file ") || metadata.name.contains(' ') && !metadata.name.contains("Config")
+    {
         metadata.name.to_string()
     } else {
         "default".to_owned()
@@ -192,15 +193,19 @@ fn yaml(path: &Path, env: &BTreeMap<String, String>) -> Result<Dict, ConfigError
 }
 
 fn known(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path == path || key.path.starts_with(path) && key.path[path.len()..].starts_with('.'))
+    KEYS.iter()
+        .any(|key| key.path == path || key.path.starts_with(path) && key.path[path.len()..].starts_with('.'))
 }
 
 fn unbuilt(path: &str) -> bool {
-    UNBUILT.iter().any(|name| path == *name || path.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+    UNBUILT
+        .iter()
+        .any(|name| path == *name || path.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
 fn unknown(path: &str, origin: &str) -> String {
-    let nearest = KEYS.iter().map(|key| key.path).min_by_key(|known| strsim::damerau_levenshtein(known, path));
+    let nearest =
+        KEYS.iter().map(|key| key.path).min_by_key(|known| strsim::damerau_levenshtein(known, path));
     format!("unknown key `{path}` in {origin}; did you mean `{}`?", nearest.unwrap_or_default())
 }
 
@@ -208,7 +213,8 @@ fn check_keys(dict: &Dict, prefix: &str, file: &Path, warnings: &mut Vec<String>
     for (name, value) in dict {
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         if unbuilt(&path) {
-            warnings.push(format!("`{path}` in {} is known from OBI and does nothing here yet", file.display()));
+            warnings
+                .push(format!("`{path}` in {} is known from OBI and does nothing here yet", file.display()));
         } else if !known(&path) {
             warnings.push(unknown(&path, &file.display().to_string()));
         } else if let Value::Dict(_, inner) = value {
@@ -218,7 +224,8 @@ fn check_keys(dict: &Dict, prefix: &str, file: &Path, warnings: &mut Vec<String>
 }
 
 fn check_env(env: &BTreeMap<String, String>, warnings: &mut Vec<String>) {
-    let ours = |name: &str| ["OTEL_EBPF_", "BEYLA_", "SPANWIRE_"].iter().any(|prefix| name.starts_with(prefix));
+    let ours =
+        |name: &str| ["OTEL_EBPF_", "BEYLA_", "SPANWIRE_"].iter().any(|prefix| name.starts_with(prefix));
     let paths = ["OTEL_EBPF_CONFIG_PATH", "BEYLA_CONFIG_PATH"];
     let all = || KEYS.iter().flat_map(|key| key.env.iter().copied());
     for name in env.keys().filter(|name| ours(name) && !paths.contains(&name.as_str())) {

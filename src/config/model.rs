@@ -225,7 +225,7 @@ impl Default for Traces {
             batch_max_size: 4096,
             queue_size: 16_384,
             // OBI waits 15 s, which lets a newcomer think that nothing works.
-            batch_timeout: seconds(1),
+            batch_timeout: Span(std::time::Duration::from_millis(200)),
             backoff_initial_interval: seconds(5),
             backoff_max_interval: seconds(30),
             backoff_max_elapsed_time: seconds(300),

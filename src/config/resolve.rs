@@ -27,7 +27,9 @@ impl Config {
             url = format!("{}/v1/traces", url.trim_end_matches('/'));
         }
         let mut headers: Vec<(String, String)> = Vec::new();
-        for (name, value) in [&traces.headers, &traces.traces_headers].into_iter().flatten().flat_map(|t| pairs(t)) {
+        for (name, value) in
+            [&traces.headers, &traces.traces_headers].into_iter().flatten().flat_map(|t| pairs(t))
+        {
             headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
             headers.push((name, value));
         }
@@ -115,7 +117,9 @@ impl Config {
         let bad = |text: &str| Err(ConfigError::Invalid(text.to_owned()));
         let traces = &self.otel_traces_export;
         if traces.batch_max_size == 0 || traces.queue_size < 2 * traces.batch_max_size {
-            return bad("otel_traces_export.queue_size must be at least twice batch_max_size, and that at least 1");
+            return bad(
+                "otel_traces_export.queue_size must be at least twice batch_max_size, and that at least 1",
+            );
         }
         if !self.spanwire.ring_size.is_power_of_two() || self.spanwire.ring_size < 1 << 16 {
             return bad("spanwire.ring_size must be a power of two and at least 65536");
@@ -125,11 +129,15 @@ impl Config {
             return bad("an entry of discovery.instrument or exclude_instrument has no condition");
         }
         if self.selectors().is_empty() && !runs_command {
-            return bad("nothing to trace: give a port (--port 8080), an executable (--exe '*/nginx'), a pid (--pid 1234), \
-                        discovery.instrument in the configuration, or a command (spanwire run -- CMD)");
+            return bad(
+                "nothing to trace: give a port (--port 8080), an executable (--exe '*/nginx'), a pid (--pid 1234), \
+                        discovery.instrument in the configuration, or a command (spanwire run -- CMD)",
+            );
         }
         if self.export()?.is_none() && self.printer().is_none() {
-            return bad("no place for traces: give an OTLP endpoint (--endpoint http://localhost:4317) or a printer (--print tree)");
+            return bad(
+                "no place for traces: give an OTLP endpoint (--endpoint http://localhost:4317) or a printer (--print tree)",
+            );
         }
         Ok(())
     }

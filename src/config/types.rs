@@ -203,7 +203,13 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
-        for (unit, scale) in [("h", 3_600_000_000_000_u128), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)] {
+        for (unit, scale) in [
+            ("h", 3_600_000_000_000_u128),
+            ("m", 60_000_000_000),
+            ("s", 1_000_000_000),
+            ("ms", 1_000_000),
+            ("us", 1_000),
+        ] {
             if nanos > 0 && nanos.is_multiple_of(scale) {
                 return write!(f, "{}{unit}", nanos / scale);
             }
@@ -228,7 +234,9 @@ impl<'de> Deserialize<'de> for Span {
         }
         match Raw::deserialize(deserializer)? {
             Raw::Number(0) => Ok(Self::default()),
-            Raw::Number(number) => Err(serde::de::Error::custom(format!("`{number}` has no unit, as in {number}s"))),
+            Raw::Number(number) => {
+                Err(serde::de::Error::custom(format!("`{number}` has no unit, as in {number}s")))
+            }
             Raw::Text(text) => text.parse().map_err(serde::de::Error::custom),
         }
     }

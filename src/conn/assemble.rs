@@ -20,6 +20,19 @@ struct Ahead {
     since: u64,
 }
 
+/// A span of a process that we have not heard of yet: its fork comes on another ring.
+#[derive(Debug)]
+struct Early {
+    event: Box<ev_span>,
+    ahead: Ahead,
+    until: u64,
+}
+
+/// How long the word of a new process may take.
+const EARLY_NS: u64 = 1_000_000_000;
+/// Spans that may wait for it.
+const EARLY_MAX: usize = 4096;
+
 /// What became of the records, beside spans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -44,6 +57,7 @@ pub struct Assembler {
     max_ahead: usize,
     /// Reported as timed out, with the time of that: their end makes no second span.
     expired: HashMap<RequestKey, u64>,
+    early: Vec<Early>,
     /// What was counted so far.
     pub totals: Totals,
 }
@@ -52,7 +66,13 @@ impl Assembler {
     /// `max_ahead` bounds the heads, and so the memory.
     #[must_use]
     pub fn new(max_ahead: usize) -> Self {
-        Self { ahead: HashMap::new(), max_ahead, expired: HashMap::new(), totals: Totals::default() }
+        Self {
+            ahead: HashMap::new(),
+            max_ahead,
+            expired: HashMap::new(),
+            early: Vec::new(),
+            totals: Totals::default(),
+        }
     }
 
     /// Takes one record; a finished span may come of it. `resource` names the process.
@@ -83,7 +103,17 @@ impl Assembler {
                     return None;
                 }
                 let Some(resource) = resource(event.hdr.tgid) else {
-                    self.totals.no_resource += 1;
+                    if self.early.len() >= EARLY_MAX {
+                        self.totals.no_resource += 1;
+                        return None;
+                    }
+                    let until = event.end_ts.saturating_add(EARLY_NS);
+                    let ahead = ahead.unwrap_or_else(|| Ahead {
+                        head: head.into(),
+                        unix_path: Box::default(),
+                        since: event.hdr.ts,
+                    });
+                    self.early.push(Early { event, ahead, until });
                     return None;
                 };
                 let (head, path): (&[u8], &[u8]) = match &ahead {
@@ -103,6 +133,34 @@ impl Assembler {
                 Some(failed_connect(&connect, clock, resource))
             }
         }
+    }
+
+    /// Whether spans wait for the name of their process.
+    #[must_use]
+    pub fn has_early(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    /// Spans whose process has become known by `now` (monotonic).
+    pub fn settle(
+        &mut self,
+        now: u64,
+        clock: &WallClock,
+        mut resource: impl FnMut(u32) -> Option<Arc<Resource>>,
+    ) -> Vec<Span> {
+        let mut spans = Vec::new();
+        for early in std::mem::take(&mut self.early) {
+            let Early { event, ahead, until } = early;
+            match resource(event.hdr.tgid) {
+                Some(resource) => {
+                    let error = error_of(&event);
+                    spans.push(finished(&event, &ahead.head, &ahead.unix_path, error, clock, resource));
+                }
+                None if now < until => self.early.push(Early { event, ahead, until }),
+                None => self.totals.no_resource += 1,
+            }
+        }
+        spans
     }
 
     /// Makes spans of requests that are open for too long, as the kernel's table has them at
@@ -335,6 +393,19 @@ mod tests {
         assert!(assembler.expire(old(), 300, 100, &clock, named).is_empty());
         let late = assembler.on_event(span(3, 0, types::end_reason::END_COMPLETE), &clock, named);
         assert!(late.is_none(), "reported already");
+    }
+
+    #[test]
+    fn a_span_may_come_before_its_process_is_known() {
+        let clock = WallClock::fixed(0);
+        let mut assembler = Assembler::new(10);
+        let stranger = |_pid| None;
+        assert!(assembler.on_event(span(1, 0, types::end_reason::END_COMPLETE), &clock, stranger).is_none());
+        assert!(assembler.settle(10, &clock, stranger).is_empty());
+        assert_eq!(assembler.settle(20, &clock, named).len(), 1);
+        assembler.on_event(span(1, 1, types::end_reason::END_COMPLETE), &clock, stranger);
+        assert!(assembler.settle(u64::MAX, &clock, stranger).is_empty());
+        assert_eq!((assembler.totals.no_resource, assembler.has_early()), (1, false));
     }
 
     #[test]

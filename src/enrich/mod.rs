@@ -35,8 +35,13 @@ fn text(value: &str) -> Value {
 impl Naming {
     /// `service_name`, `namespace` and `resource_attributes` are the configuration's.
     #[must_use]
-    pub fn new(service_name: Option<String>, namespace: Option<String>, resource_attributes: Option<&str>) -> Self {
-        let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    pub fn new(
+        service_name: Option<String>,
+        namespace: Option<String>,
+        resource_attributes: Option<&str>,
+    ) -> Self {
+        let host =
+            nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let host_id = fs::read_to_string("/etc/machine-id").ok().map(|id| id.trim().to_owned());
         Self {
             host,
@@ -52,7 +57,9 @@ impl Naming {
     pub fn resource(&self, facts: &Facts, language: Language, entry: Option<&Selector>) -> Resource {
         // The process's own words win over ours.
         let mut all = self.attributes.clone();
-        for (key, value) in facts.env("OTEL_RESOURCE_ATTRIBUTES").map(|text| attributes(&text)).unwrap_or_default() {
+        for (key, value) in
+            facts.env("OTEL_RESOURCE_ATTRIBUTES").map(|text| attributes(&text)).unwrap_or_default()
+        {
             all.retain(|(known, _)| *known != key);
             all.push((key, value));
         }
@@ -119,7 +126,8 @@ impl Naming {
 fn service_name(facts: &Facts) -> String {
     let exe = facts.exe_name();
     let interpreter = INTERPRETERS.iter().any(|name| {
-        exe.strip_prefix(name).is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-'))
+        exe.strip_prefix(name)
+            .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-'))
     });
     if !interpreter {
         return exe.to_owned();

@@ -3,7 +3,7 @@
 use plain::Plain;
 use thiserror::Error;
 
-use crate::bpf::abi::{ev_connect, ev_head, ev_hdr, ev_proc, ev_span, types};
+use crate::bpf::abi::{ev_connect, ev_hdr, ev_head, ev_proc, ev_span, types};
 
 /// Names one request: the socket's cookie and the number of the request on it.
 pub type RequestKey = (u64, u32);
@@ -70,8 +70,7 @@ pub enum DecodeError {
 
 fn copy<T: Plain + Default>(record: &[u8], kind: u32) -> Result<T, DecodeError> {
     let mut value = T::default();
-    plain::copy_from_bytes(&mut value, record)
-        .map_err(|_| DecodeError::Short { len: record.len(), kind })?;
+    plain::copy_from_bytes(&mut value, record).map_err(|_| DecodeError::Short { len: record.len(), kind })?;
     Ok(value)
 }
 

@@ -42,7 +42,8 @@ impl Client {
             }
             endpoint = endpoint.tls_config(tls).context("TLS of the OTLP endpoint")?;
         }
-        let mut service = TraceServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(RESPONSE_MAX);
+        let mut service =
+            TraceServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(RESPONSE_MAX);
         if settings.gzip {
             service = service.send_compressed(CompressionEncoding::Gzip);
         }

@@ -15,7 +15,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use prost::Message;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -47,7 +49,8 @@ fn tls(settings: &ExportSettings) -> Result<ClientConfig> {
         Some(path) => {
             let pem = read(path)?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.with_context(|| format!("a certificate in {}", path.display()))?;
+                let certificate =
+                    certificate.with_context(|| format!("a certificate in {}", path.display()))?;
                 roots.add(certificate).with_context(|| format!("a certificate in {}", path.display()))?;
             }
             anyhow::ensure!(!roots.is_empty(), "no certificate in {}", path.display());
@@ -88,8 +91,11 @@ impl Client {
         if settings.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http().enable_http1().build();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(settings)?)
+            .https_or_http()
+            .enable_http1()
+            .build();
         let client = HyperClient::builder(TokioExecutor::new()).build(connector);
         Ok(Self { client, uri, headers, timeout: settings.timeout, gzip: settings.gzip })
     }

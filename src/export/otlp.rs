@@ -47,7 +47,10 @@ fn span(span: &Span, with_link: bool) -> ProtoSpan {
         },
         start_time_unix_nano: span.start_ns,
         end_time_unix_nano: span.end_ns,
-        attributes: attributes(span, with_link).into_iter().map(|(key, value)| key_value(key, value)).collect(),
+        attributes: attributes(span, with_link)
+            .into_iter()
+            .map(|(key, value)| key_value(key, value))
+            .collect(),
         status: is_error(span).then(|| Status { code: 2, message: String::new() }),
         ..Default::default()
     }

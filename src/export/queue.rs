@@ -189,7 +189,10 @@ impl Worker {
                     self.metrics.exported(count - delivered.rejected.min(count), true);
                     if delivered.rejected > 0 {
                         self.metrics.dropped("export", "rejected", delivered.rejected);
-                        self.complain(&format!("it refused {} spans: {}", delivered.rejected, delivered.message));
+                        self.complain(&format!(
+                            "it refused {} spans: {}",
+                            delivered.rejected, delivered.message
+                        ));
                     } else if self.complained.take().is_some() {
                         info!(endpoint = %self.settings.endpoint, "The collector takes spans again.");
                     }
@@ -220,7 +223,9 @@ impl Worker {
             if self.time_is_up() {
                 return true;
             }
-            std::thread::sleep(Duration::from_millis(20).min(until.saturating_duration_since(Instant::now())));
+            std::thread::sleep(
+                Duration::from_millis(20).min(until.saturating_duration_since(Instant::now())),
+            );
         }
         self.time_is_up()
     }

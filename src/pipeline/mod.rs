@@ -44,6 +44,9 @@ pub type Resources = Arc<dyn Fn(u32) -> Option<Arc<Resource>> + Send + Sync>;
 /// Takes finished spans. Must not block.
 pub type Sink = Box<dyn FnMut(Vec<Span>) + Send>;
 
+/// Gets a copy of every record of the data ring.
+pub type Recorder = Box<dyn FnMut(&[u8]) + Send>;
+
 /// Gets what the assembler counts, whenever it has changed.
 pub type OnTotals = Box<dyn FnMut(Totals) + Send>;
 
@@ -88,7 +91,7 @@ pub struct Parts {
     /// `ebpf.max_transaction_time`.
     pub max_transaction_time: Duration,
     /// Gets a copy of every record, for `--record`.
-    pub record: Option<Box<dyn FnMut(&[u8]) + Send>>,
+    pub record: Option<Recorder>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -197,17 +200,22 @@ impl Assemble {
         let every = EXPIRE_EVERY.min(Duration::from_nanos(self.max_age.max(1_000_000)));
         let mut next_expire = Instant::now() + every;
         loop {
-            let wait = next_expire.saturating_duration_since(Instant::now());
+            let mut wait = next_expire.saturating_duration_since(Instant::now());
+            if self.assembler.has_early() {
+                wait = wait.min(TICK);
+            }
             match self.receiver.recv_timeout(wait) {
                 Ok(records) => self.take(&records),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.settle();
             if Instant::now() >= next_expire {
                 self.expire();
                 next_expire = Instant::now() + every;
             }
         }
+        self.settle();
         (self.totals)(self.assembler.totals);
     }
 
@@ -230,6 +238,17 @@ impl Assemble {
             (self.sink)(spans);
         }
         (self.totals)(self.assembler.totals);
+    }
+
+    fn settle(&mut self) {
+        if !self.assembler.has_early() {
+            return;
+        }
+        let resources = Arc::clone(&self.resources);
+        let spans = self.assembler.settle(monotonic_ns(), &self.clock, |pid| resources(pid));
+        if !spans.is_empty() {
+            (self.sink)(spans);
+        }
     }
 
     fn expire(&mut self) {

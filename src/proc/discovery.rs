@@ -25,15 +25,23 @@ pub struct Rules {
 }
 
 impl Rules {
-    fn matches(selector: &Selector, facts: &Facts, ports: &mut impl FnMut() -> Vec<u16>, language: &impl Fn() -> Language) -> bool {
+    fn matches(
+        selector: &Selector,
+        facts: &Facts,
+        ports: &mut impl FnMut() -> Vec<u16>,
+        language: &impl Fn() -> Language,
+    ) -> bool {
         let ints = |set: &crate::config::IntSet, value: u32| set.is_empty() || set.contains(value);
-        let globs = |glob: &Option<crate::config::Glob>, text: &dyn Fn() -> String| glob.as_ref().is_none_or(|glob| glob.matches(&text()));
+        let globs = |glob: &Option<crate::config::Glob>, text: &dyn Fn() -> String| {
+            glob.as_ref().is_none_or(|glob| glob.matches(&text()))
+        };
         ints(&selector.target_pids, facts.pid)
             && globs(&selector.exe_path, &|| facts.exe.clone())
             && globs(&selector.cmd_args, &|| facts.args.join(" "))
             && (selector.open_ports.is_empty()
                 || ports().iter().any(|port| selector.open_ports.contains((*port).into())))
-            && (selector.languages.is_none() || globs(&selector.languages, &|| language().as_str().to_owned()))
+            && (selector.languages.is_none()
+                || globs(&selector.languages, &|| language().as_str().to_owned()))
     }
 
     /// The first entry that selects the process, unless one excludes it.

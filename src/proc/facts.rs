@@ -95,7 +95,7 @@ fn env_value(environ: &[u8], name: &str) -> Option<String> {
 fn container_id(cgroup: &str) -> Option<String> {
     let words = cgroup.lines().flat_map(|line| line.split(['/', '-', '.', ':']));
     let id = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
-    words.filter(id).next_back().map(str::to_owned)
+    words.rev().find(id).map(str::to_owned)
 }
 
 /// Pids of all processes.

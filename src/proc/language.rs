@@ -80,7 +80,10 @@ impl Language {
         if let Some((_, language)) = by_library.iter().find(|(library, _)| maps.contains(library)) {
             return *language;
         }
-        File::open(facts.exe_file()).ok().and_then(|file| by_sections(BufReader::new(file))).unwrap_or_default()
+        File::open(facts.exe_file())
+            .ok()
+            .and_then(|file| by_sections(BufReader::new(file)))
+            .unwrap_or_default()
     }
 }
 

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn origin_form_with_query() {
-        let head = RequestHead::parse(b"GET /a/b?x=1&y=?2 HTTP/1.1\r\nHost: shop:8080\r\nUser-Agent: curl/8\r\n\r\n");
+        let head = RequestHead::parse(
+            b"GET /a/b?x=1&y=?2 HTTP/1.1\r\nHost: shop:8080\r\nUser-Agent: curl/8\r\n\r\n",
+        );
         assert_eq!(head.method, "GET");
         assert_eq!(head.path, "/a/b");
         assert_eq!(head.query.as_deref(), Some("x=1&y=?2"));

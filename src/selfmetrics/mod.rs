@@ -167,8 +167,10 @@ impl Collector for Snapshot {
         let m = &self.0;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let e = &mut encoder;
-        let spans =
-            [(vec![("kind", "server")], load(&m.server_spans)), (vec![("kind", "client")], load(&m.client_spans))];
+        let spans = [
+            (vec![("kind", "server")], load(&m.server_spans)),
+            (vec![("kind", "client")], load(&m.client_spans)),
+        ];
         Self::counters(e, "spans", "Finished spans", &spans)?;
         let dropped: Vec<_> = m
             .losses()
@@ -184,10 +186,17 @@ impl Collector for Snapshot {
         Self::counters(e, "refused_links", "Calls that were given no parent", &refused)?;
         let other: Vec<_> = kernel.iter().map(|(name, value)| (vec![("event", *name)], *value)).collect();
         Self::counters(e, "kernel_events", "Counters of the kernel side", &other)?;
-        let requests =
-            [(vec![("result", "ok")], load(&m.export_ok)), (vec![("result", "failed")], load(&m.export_failed))];
+        let requests = [
+            (vec![("result", "ok")], load(&m.export_ok)),
+            (vec![("result", "failed")], load(&m.export_failed)),
+        ];
         Self::counters(e, "export_requests", "Requests to the collector", &requests)?;
-        Self::counters(e, "exported_spans", "Spans the collector took", &[(vec![("protocol", "otlp")], load(&m.exported_spans))])?;
+        Self::counters(
+            e,
+            "exported_spans",
+            "Spans the collector took",
+            &[(vec![("protocol", "otlp")], load(&m.exported_spans))],
+        )?;
         let gauge = ConstGauge::new(m.selected.load(Ordering::Relaxed));
         let metric =
             e.encode_descriptor("selected_processes", "Processes traced", None, gauge.metric_type())?;

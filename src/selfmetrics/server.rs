@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves until the process ends. `metrics_path` is where Prometheus looks.
 pub fn serve(address: SocketAddr, metrics_path: String, metrics: Arc<Metrics>) -> Result<SocketAddr> {
-    let listener = TcpListener::bind(address).with_context(|| format!("listening on {address} for metrics"))?;
+    let listener =
+        TcpListener::bind(address).with_context(|| format!("listening on {address} for metrics"))?;
     let bound = listener.local_addr().context("the metrics port")?;
     let started = Instant::now();
     crate::pipeline::spawn("metrics", move || {
@@ -54,8 +55,10 @@ fn answer(
     } else {
         ("404 Not Found", "text/plain", format!("{metrics_path} and /healthz are here\n"))
     };
-    let head =
-        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body.as_bytes())
 }

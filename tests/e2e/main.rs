@@ -295,6 +295,8 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
             spanwire(options, dir.path(), &ports, scenario.also_exe, protocol, port, &[]).map_err(text)?;
         let process = tracer.insert(process);
         first = Some(warm_up(&sink, &ports, process)?);
+        // A process is linked by its only open request once it has been watched for half a second.
+        std::thread::sleep(Duration::from_millis(600));
     }
 
     let mut rows = Vec::new();

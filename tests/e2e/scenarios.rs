@@ -83,8 +83,9 @@ pub fn all() -> Vec<Scenario> {
         scenario("python-requests", Threads, threading_requests, &["venv:python"]),
         scenario("gunicorn-sync", Threads, gunicorn_sync, &["venv:gunicorn"]),
         scenario("gunicorn-gthread", Threads, gunicorn_gthread, &["venv:gunicorn"]),
-        // As it comes: a reactor thread reads whatever is not there at once, and hands it to the pool.
-        scenario("puma", Threads, puma, &["puma"]),
+        // As it comes: a reactor thread reads whatever is not there at once, and hands it to the pool
+        // in the interpreter's memory (docs/LIMITS.md).
+        scenario("puma", Loop, puma, &["puma"]),
         scenario("puma-direct", Threads, puma_direct, &["puma"]),
         Scenario {
             after_start: Some(start_php_background),

@@ -7,8 +7,7 @@ fn sources(yaml: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> (Sources
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(yaml.as_bytes()).unwrap();
     let env: BTreeMap<String, String> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let flags =
-        flags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned(), "--set".to_owned())).collect();
+    let flags = flags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned(), "--set".to_owned())).collect();
     (Sources { file: Some(file.path().to_owned()), env, flags }, file)
 }
 
@@ -77,7 +76,8 @@ fn beylas_spellings_are_understood() {
 
 #[test]
 fn unknown_keys_name_the_nearest_and_obis_are_told_apart() {
-    let yaml = "opne_port: 1\nebpf:\n  max_transaction_tim: 5s\n  wakeup_len: 10\nroutes:\n  unmatched: path\n";
+    let yaml =
+        "opne_port: 1\nebpf:\n  max_transaction_tim: 5s\n  wakeup_len: 10\nroutes:\n  unmatched: path\n";
     let warnings = loaded(yaml, &[("OTEL_EBPF_OPEN_PROT", "1")], &[]).unwrap().warnings;
     let has = |parts: &[&str]| warnings.iter().any(|w| parts.iter().all(|part| w.contains(part)));
     assert!(has(&["opne_port", "`open_port`"]), "{warnings:?}");
@@ -105,7 +105,9 @@ fn a_wrong_value_names_key_value_and_source() {
 
 #[test]
 fn what_makes_no_sense_together_is_refused() {
-    let refused = |flags: &[(&str, &str)]| loaded("", &[], flags).unwrap().config.validate(false).unwrap_err().to_string();
+    let refused = |flags: &[(&str, &str)]| {
+        loaded("", &[], flags).unwrap().config.validate(false).unwrap_err().to_string()
+    };
     assert!(refused(&[("trace_printer", "text")]).contains("nothing to trace"));
     assert!(refused(&[("open_port", "80")]).contains("no place for traces"));
     let queue = [("open_port", "80"), ("trace_printer", "text"), ("otel_traces_export.queue_size", "10")];

@@ -3,14 +3,16 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use prost::Message;
 use spanwire::export::{ExportSettings, Exporter, Protocol, Retry, encode};
 use spanwire::selfmetrics::Metrics;
-use spanwire::span::{
-    Endpoint, HttpExchange, Link, Operation, Resource, Span, SpanId, SpanKind, TraceId,
-};
+use spanwire::span::{Endpoint, HttpExchange, Link, Operation, Resource, Span, SpanId, SpanKind, TraceId};
 
 fn span(number: u8) -> Span {
     Span {
@@ -93,7 +95,8 @@ fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     loop {
         if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-            let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok())?;
+            let length =
+                head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok())?;
             if bytes.len() >= end + 4 + length {
                 return Some((head, bytes[end + 4..].to_vec()));
             }
@@ -135,7 +138,15 @@ fn a_span_is_encoded_by_the_conventions() {
     assert_eq!((span.name.as_str(), span.kind, span.flags), ("GET", 2, 0x303));
     assert_eq!(span.status.as_ref().unwrap().code, 2);
     let text = format!("{:?}", span.attributes);
-    for part in ["\"shop.example\"", "IntValue(81)", "token=REDACTED&y=1", "\"503\"", "\"1.1\"", "\"header\"", "client.address"] {
+    for part in [
+        "\"shop.example\"",
+        "IntValue(81)",
+        "token=REDACTED&y=1",
+        "\"503\"",
+        "\"1.1\"",
+        "\"header\"",
+        "client.address",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
@@ -151,7 +162,11 @@ fn http_carries_headers_and_gzip_and_tries_again() {
     flate2::read::GzDecoder::new(body.as_slice()).read_to_end(&mut plain).unwrap();
     assert_eq!(ExportTraceServiceRequest::decode(plain.as_slice()).unwrap().resource_spans.len(), 1);
     requests.recv().expect("a second request");
-    assert!(metrics.render().contains("spanwire_exported_spans_total{protocol=\"otlp\"} 1"), "{}", metrics.render());
+    assert!(
+        metrics.render().contains("spanwire_exported_spans_total{protocol=\"otlp\"} 1"),
+        "{}",
+        metrics.render()
+    );
 }
 
 #[test]
@@ -169,7 +184,11 @@ fn nonsense_resets_and_stalls_end_in_a_counted_drop() {
         let metrics = export(settings(endpoint, Protocol::HttpProtobuf), vec![vec![span(1)]]);
         assert!(begun.elapsed() < Duration::from_secs(4));
         let text = metrics.render();
-        assert!(dropped(&metrics, "retries_exhausted") || text.contains("exported_spans_total{protocol=\"otlp\"} 1"), "{answer:?}: {text}");
+        assert!(
+            dropped(&metrics, "retries_exhausted")
+                || text.contains("exported_spans_total{protocol=\"otlp\"} 1"),
+            "{answer:?}: {text}"
+        );
     }
 }
 
@@ -219,8 +238,8 @@ fn grpc_carries_headers_and_gzip() {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let service = TraceServiceServer::new(Sink(sender))
-            .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+        let service =
+            TraceServiceServer::new(Sink(sender)).accept_compressed(tonic::codec::CompressionEncoding::Gzip);
         runtime.block_on(tonic::transport::Server::builder().add_service(service).serve(address)).unwrap();
     });
     std::thread::sleep(Duration::from_millis(100));
