@@ -164,9 +164,7 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct h1_di
 	s->f.select = who >> 32;
 	s->f.is_rsp = d == &c->rsp;
 	if (gap) {
-		struct src none = {};
-
-		feed_init(&s->f, &none, gap);
+		feed_init(&s->f, &no_bytes, gap);
 		s->f.seq = seq - gap;
 		/* backwards, or too far to be one connection's backlog */
 		if (gap > 1U << 30)
@@ -202,7 +200,6 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, __u6
 				    int flags)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	struct src none = {};
 	__u32 start = 0, gap = 0;
 	struct sk_ctx *c;
 	struct h1_dir *d;
@@ -225,7 +222,7 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, __u6
 	}
 	if (!gap && body_only(d, ret))
 		return;
-	feed(sk, c, d, who, flags & MSG_TRUNC_ ? &none : src, ret, start, gap);
+	feed(sk, c, d, who, flags & MSG_TRUNC_ ? &no_bytes : src, ret, start, gap);
 }
 
 /*

@@ -201,6 +201,9 @@ static __always_inline bool seg_find(struct scratch *s)
 	return !f->fault;
 }
 
+/* Bytes that went by unseen. Not on the stack: 512 bytes of it have to do for all calls. */
+static const struct src no_bytes = {};
+
 static __always_inline void feed_init(struct feed *f, const struct src *src, __u32 len)
 {
 	f->src = *src;

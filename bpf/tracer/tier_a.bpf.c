@@ -26,14 +26,12 @@ int BPF_PROG(fe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
 	__u64 who = current_selected();
 	struct task_ctx *t = call_begins(who, msg);
-	struct src src;
 
 	if (!t)
 		return 0;
-	src = t->src;
-	if (src.kind == SRC_BUF)
-		src.len = size;
-	on_send_early(sk, &src, who, size);
+	if (t->src.kind == SRC_BUF)
+		t->src.len = size;
+	on_send_early(sk, &t->src, who, size);
 	return 0;
 }
 
@@ -41,15 +39,13 @@ static __always_inline int sent(struct sock *sk, int ret)
 {
 	__u64 who = current_selected();
 	struct task_ctx *t;
-	struct src src;
 
 	if (!who)
 		return 0;
 	t = task_find();
 	if (!t)
 		return 0;
-	src = t->src;
-	on_send(sk, &src, who, ret);
+	on_send(sk, &t->src, who, ret);
 	return 0;
 }
 
@@ -57,15 +53,13 @@ static __always_inline int received(struct sock *sk, int ret, int flags)
 {
 	__u64 who = current_selected();
 	struct task_ctx *t;
-	struct src src;
 
 	if (!who)
 		return 0;
 	t = task_find();
 	if (!t)
 		return 0;
-	src = t->src;
-	on_recv(sk, &src, who, ret, flags);
+	on_recv(sk, &t->src, who, ret, flags);
 	return 0;
 }
 
