@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/tracer/*.bpf.c
 
-.PHONY: build demo test e2e vm bench fmt lint check-fmt clean
+.PHONY: build demo test e2e bench fmt lint check-fmt clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -27,9 +27,6 @@ test: build ## unit, property, BPF and end-to-end tests; without root what can b
 e2e: build
 	@tests/setup test
 	cargo test --release --locked --test e2e -- $(E2E)
-
-vm: build ## the same hooks on other kernels, in QEMU; see tests/vm
-	tests/vm/all
 
 bench: build ## figures of docs/BENCHMARKS.md, as ratios of one run
 	@tests/setup test
