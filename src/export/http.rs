@@ -139,7 +139,8 @@ impl Client {
                     | StatusCode::SERVICE_UNAVAILABLE
                     | StatusCode::GATEWAY_TIMEOUT
             ),
-            after: after.map(Duration::from_secs),
+            // The word of a stranger: bounded, or it would overflow our clock.
+            after: after.map(|seconds: u64| Duration::from_secs(seconds.min(300))),
             message: format!("HTTP {}", head.status),
         })
     }
