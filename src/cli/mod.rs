@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod config;
 mod run;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use clap::Parser;
 
 pub use args::{Args, Command};
 
-use crate::config::{ConfigError, Loaded, Sources, load};
+use crate::config::{ConfigError, Loaded, LogConfig, Sources, load};
 
 /// Exit status for a wrong command line or configuration.
 const USAGE: u8 = 2;
@@ -27,19 +28,38 @@ pub fn main() -> ExitCode {
     let command = args.command.clone().unwrap_or(Command::Run(args.run.clone()));
     let result = match command {
         Command::Run(run) => match loaded(&run, environment) {
-            Ok(loaded) => run::run(loaded, &run),
+            Ok(loaded) => start(loaded, &run),
             Err(error) => return usage(&error),
         },
         Command::Check { json } => check::check(json),
         Command::Config { run, json } => match loaded(&run, environment) {
-            Ok(loaded) => show(&loaded, json),
+            Ok(loaded) => config::show(&loaded, json),
             Err(error) => return usage(&error),
         },
+        Command::Version => version(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("spanwire: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Checks what can be checked before the log is there.
+fn start(loaded: Loaded, run: &args::Run) -> anyhow::Result<ExitCode> {
+    if let Err(error) = loaded.config.validate(!run.command.is_empty()) {
+        // A slip in a key is the likely reason why nothing is selected.
+        config::warn(&loaded);
+        return Ok(usage(&error));
+    }
+    if let Some(form) = loaded.config.log_config {
+        config::write(&mut std::io::stderr().lock(), &loaded, form == LogConfig::Json)?;
+    }
+    run::run(loaded, run)
+}
+
+fn version() -> anyhow::Result<ExitCode> {
+    writeln!(std::io::stdout().lock(), "spanwire {}", env!("CARGO_PKG_VERSION"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn usage(error: &ConfigError) -> ExitCode {
@@ -49,25 +69,4 @@ fn usage(error: &ConfigError) -> ExitCode {
 
 fn loaded(run: &args::Run, env: BTreeMap<String, String>) -> Result<Loaded, ConfigError> {
     load(&Sources { file: run.config.clone(), env, flags: run.flags() })
-}
-
-/// `spanwire config`.
-fn show(loaded: &Loaded, json: bool) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        let all: Vec<_> = loaded
-            .values
-            .iter()
-            .map(|(key, value, origin)| serde_json::json!({"key": key, "value": value, "origin": origin}))
-            .collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
-    } else {
-        for (key, value, origin) in &loaded.values {
-            writeln!(out, "{key}: {value}  # {origin}")?;
-        }
-    }
-    for warning in &loaded.warnings {
-        eprintln!("spanwire: {warning}");
-    }
-    Ok(ExitCode::SUCCESS)
 }

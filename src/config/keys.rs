@@ -1,317 +1,244 @@
 //! The table of keys: what exists, by which environment variables, and what for. The loader, the
-//! documentation and `spanwire config` all go by it.
+//! documentation, the annotated file and `spanwire config` all go by it.
+
+/// How a value that came as text is read, and what YAML may give instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Also a name, a glob, a word of a few: text, and so is a bare number or boolean.
+    Text,
+    Bool,
+    Int,
+    Bytes,
+    Duration,
+    /// A number of milliseconds, or a duration.
+    Millis,
+    /// Numbers and ranges.
+    Ints,
+    /// Separated by commas in the environment.
+    List,
+    /// Entries of `discovery`.
+    Selectors,
+}
 
 /// One key of the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub(super) struct Key {
     /// Path in YAML.
     pub path: &'static str,
-    /// Environment variables; the first that is set wins.
-    pub env: &'static [&'static str],
+    pub kind: Kind,
+    env: &'static [&'static str],
     /// For people.
     pub doc: &'static str,
+    /// For the annotated file, where there is no default to show.
+    pub example: &'static str,
+    /// Whether setting it changes anything yet.
+    pub works: bool,
+    /// Whether the value is for nobody's eyes.
+    pub secret: bool,
 }
 
-const fn key(path: &'static str, env: &'static [&'static str], doc: &'static str) -> Key {
-    Key { path, env, doc }
+const fn key(path: &'static str, kind: Kind, env: &'static [&'static str], doc: &'static str) -> Key {
+    Key { path, kind, env, doc, example: "", works: true, secret: false }
 }
 
-/// All keys that do something.
-pub const KEYS: &[Key] = &[
-    key(
-        "open_port",
-        &["OTEL_EBPF_OPEN_PORT", "BEYLA_OPEN_PORT"],
-        "Trace processes that listen on one of these TCP ports: `80,443,8000-8999`.",
-    ),
-    key("target_pids", &["OTEL_EBPF_TARGET_PID", "BEYLA_TARGET_PID"], "Trace these host pids."),
-    key(
-        "auto_target_exe",
-        &[
-            "OTEL_EBPF_AUTO_TARGET_EXE",
-            "BEYLA_AUTO_TARGET_EXE",
-            "BEYLA_EXECUTABLE_NAME",
-            "OTEL_GO_AUTO_TARGET_EXE",
-        ],
-        "Trace processes whose executable path matches this glob; `*` crosses `/`.",
-    ),
-    key(
-        "auto_target_language",
-        &["OTEL_EBPF_AUTO_TARGET_LANGUAGE", "BEYLA_AUTO_TARGET_LANGUAGE"],
-        "Trace processes of this runtime: go, java, dotnet, python, ruby, nodejs, rust, php, erlang, generic.",
-    ),
-    key(
-        "service_name",
-        &["OTEL_SERVICE_NAME", "OTEL_EBPF_SERVICE_NAME", "BEYLA_SERVICE_NAME"],
-        "service.name for every traced process that does not name itself.",
-    ),
-    key(
-        "service_namespace",
-        &["OTEL_EBPF_SERVICE_NAMESPACE", "BEYLA_SERVICE_NAMESPACE"],
-        "service.namespace for every traced process.",
-    ),
-    key(
-        "resource_attributes",
-        &["OTEL_RESOURCE_ATTRIBUTES"],
-        "Resource attributes `key=value,…` for every traced process; its own win.",
-    ),
-    key(
-        "discovery.instrument",
-        &[],
-        "List of selectors; a process is traced when all conditions of one entry hold: open_ports, exe_path, cmd_args, target_pids, languages; name and namespace set the service.",
-    ),
-    key("discovery.exclude_instrument", &[], "List of selectors of processes that are never traced."),
-    key("discovery.default_exclude_instrument", &[], "The same, with collectors and agents as its default."),
-    key(
-        "discovery.poll_interval",
-        &["OTEL_EBPF_DISCOVERY_POLL_INTERVAL", "BEYLA_DISCOVERY_POLL_INTERVAL"],
-        "Accepted for OBI's sake. Discovery goes by kernel events and does not poll.",
-    ),
-    key(
-        "discovery.min_process_age",
-        &["OTEL_EBPF_MIN_PROCESS_AGE", "BEYLA_MIN_PROCESS_AGE"],
-        "Accepted for OBI's sake. A process is traced from its first request.",
-    ),
-    key(
-        "ebpf.context_propagation",
-        &["OTEL_EBPF_BPF_CONTEXT_PROPAGATION", "BEYLA_BPF_CONTEXT_PROPAGATION"],
-        "Write context into outgoing requests: disabled, headers, tcp, all. Not built yet: anything but disabled is accepted and does nothing.",
-    ),
-    key(
-        "ebpf.enable_context_propagation",
-        &["BEYLA_BPF_ENABLE_CONTEXT_PROPAGATION"],
-        "Beyla's old spelling of `context_propagation: all`.",
-    ),
-    key(
-        "ebpf.max_transaction_time",
-        &["OTEL_EBPF_BPF_MAX_TRANSACTION_TIME", "BEYLA_BPF_MAX_TRANSACTION_TIME"],
-        "A request that is open for longer becomes a span with error.type=timeout.",
-    ),
-    key(
-        "ebpf.track_request_headers",
-        &["OTEL_EBPF_BPF_TRACK_REQUEST_HEADERS", "BEYLA_BPF_TRACK_REQUEST_HEADERS"],
-        "Accepted for OBI's sake. An incoming traceparent is always read.",
-    ),
-    key(
-        "ebpf.disable_black_box_cp",
-        &["OTEL_EBPF_BPF_DISABLE_BLACK_BOX_CP", "BEYLA_BPF_DISABLE_BLACK_BOX_CP"],
-        "Do not join the two ends of a connection on this host.",
-    ),
-    key(
-        "otel_traces_export.endpoint",
-        &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"],
-        "OTLP endpoint for traces, used as it is.",
-    ),
-    key(
-        "otel_traces_export.common_endpoint",
-        &["OTEL_EXPORTER_OTLP_ENDPOINT"],
-        "OTLP endpoint for all signals; `/v1/traces` is added for HTTP.",
-    ),
-    key(
-        "otel_traces_export.protocol",
-        &["OTEL_EXPORTER_OTLP_PROTOCOL"],
-        "grpc or http/protobuf. Default: grpc for port 4317, else http/protobuf.",
-    ),
-    key(
-        "otel_traces_export.traces_protocol",
-        &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"],
-        "The same for traces alone; wins.",
-    ),
-    key(
-        "otel_traces_export.headers",
-        &["OTEL_EXPORTER_OTLP_HEADERS"],
-        "Headers of every export, `key=value,…`, percent-encoded.",
-    ),
-    key(
-        "otel_traces_export.traces_headers",
-        &["OTEL_EXPORTER_OTLP_TRACES_HEADERS"],
-        "The same for traces alone; added, and wins.",
-    ),
-    key(
-        "otel_traces_export.timeout",
-        &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
-        "Milliseconds for one export request.",
-    ),
-    key(
-        "otel_traces_export.compression",
-        &["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
-        "none or gzip.",
-    ),
-    key(
-        "otel_traces_export.certificate",
-        &["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
-        "PEM file with the CA to trust instead of the system's.",
-    ),
-    key(
-        "otel_traces_export.client_certificate",
-        &["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"],
-        "PEM file with our certificate.",
-    ),
-    key(
-        "otel_traces_export.client_key",
-        &["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"],
-        "PEM file with its key.",
-    ),
-    key(
-        "otel_traces_export.sampler.name",
-        &["OTEL_TRACES_SAMPLER"],
-        "always_on, always_off, traceidratio, parentbased_always_on (default), parentbased_always_off, parentbased_traceidratio.",
-    ),
-    key(
-        "otel_traces_export.sampler.arg",
-        &["OTEL_TRACES_SAMPLER_ARG"],
-        "The ratio of the ratio samplers, 0 to 1.",
-    ),
-    key(
-        "otel_traces_export.batch_max_size",
-        &["OTEL_EBPF_OTLP_TRACES_BATCH_MAX_SIZE", "BEYLA_OTLP_TRACES_BATCH_MAX_SIZE"],
-        "Spans in one export request, at most.",
-    ),
-    key(
-        "otel_traces_export.queue_size",
-        &["OTEL_EBPF_OTLP_TRACES_QUEUE_SIZE", "BEYLA_OTLP_TRACES_QUEUE_SIZE"],
-        "Spans that wait for the collector, at most; newer ones are dropped and counted. At least twice batch_max_size.",
-    ),
-    key(
-        "otel_traces_export.batch_timeout",
-        &["OTEL_EBPF_OTLP_TRACES_BATCH_TIMEOUT", "BEYLA_OTLP_TRACES_BATCH_TIMEOUT"],
-        "How long spans wait for a batch to fill. OBI's default is 15s.",
-    ),
-    key(
-        "otel_traces_export.backoff_initial_interval",
-        &["OTEL_EBPF_BACKOFF_INITIAL_INTERVAL", "BEYLA_BACKOFF_INITIAL_INTERVAL"],
-        "First pause before an export is tried again.",
-    ),
-    key(
-        "otel_traces_export.backoff_max_interval",
-        &["OTEL_EBPF_BACKOFF_MAX_INTERVAL", "BEYLA_BACKOFF_MAX_INTERVAL"],
-        "Longest pause.",
-    ),
-    key(
-        "otel_traces_export.backoff_max_elapsed_time",
-        &["OTEL_EBPF_BACKOFF_MAX_ELAPSED_TIME", "BEYLA_BACKOFF_MAX_ELAPSED_TIME"],
-        "After so long the spans are dropped and counted.",
-    ),
-    key(
-        "trace_printer",
-        &["OTEL_EBPF_TRACE_PRINTER", "BEYLA_TRACE_PRINTER"],
-        "Print spans on standard output: disabled, tree, text, json, json_indent, counter.",
-    ),
-    key(
-        "log_level",
-        &["OTEL_EBPF_LOG_LEVEL", "BEYLA_LOG_LEVEL"],
-        "error, warn, info, debug, trace. The log goes to standard error.",
-    ),
-    key("log_format", &["OTEL_EBPF_LOG_FORMAT", "BEYLA_LOG_FORMAT"], "text or json."),
-    key(
-        "shutdown_timeout",
-        &["OTEL_EBPF_SHUTDOWN_TIMEOUT", "BEYLA_SHUTDOWN_TIMEOUT"],
-        "How long the last spans may take to leave after SIGTERM.",
-    ),
-    key(
-        "enforce_sys_caps",
-        &["OTEL_EBPF_ENFORCE_SYS_CAPS", "BEYLA_ENFORCE_SYS_CAPS"],
-        "Refuse to start when a capability is missing.",
-    ),
-    key(
-        "internal_metrics.exporter",
-        &["OTEL_EBPF_INTERNAL_METRICS_EXPORTER", "BEYLA_INTERNAL_METRICS_EXPORTER"],
-        "disabled or prometheus.",
-    ),
-    key(
-        "internal_metrics.prometheus.port",
-        &["OTEL_EBPF_INTERNAL_METRICS_PROMETHEUS_PORT", "BEYLA_INTERNAL_METRICS_PROMETHEUS_PORT"],
-        "Port of our own metrics; 0 is off.",
-    ),
-    key(
-        "internal_metrics.prometheus.path",
-        &["OTEL_EBPF_INTERNAL_METRICS_PROMETHEUS_PATH", "BEYLA_INTERNAL_METRICS_PROMETHEUS_PATH"],
-        "Path of our own metrics.",
-    ),
-    key("health_check.port", &["OTEL_EBPF_HEALTH_CHECK_PORT"], "Port of /healthz; 0 is off."),
-    key(
-        "health_check.listen_address",
-        &["OTEL_EBPF_HEALTH_CHECK_LISTEN_ADDRESS"],
-        "Address of the metrics and health ports.",
-    ),
-    key("spanwire.tier", &["SPANWIRE_TIER"], "Which hooks to use: auto, a (fentry/fexit), c (tracepoints)."),
-    key(
-        "spanwire.link_attribute",
-        &["SPANWIRE_LINK_ATTRIBUTE"],
-        "Put how the parent is known into the span, as spanwire.link.",
-    ),
-    key(
-        "spanwire.ring_size",
-        &["SPANWIRE_RING_SIZE"],
-        "Bytes of the ring between kernel and user space, a power of two.",
-    ),
+impl Key {
+    const fn example(self, example: &'static str) -> Self {
+        Self { example, ..self }
+    }
+
+    const fn inert(self) -> Self {
+        Self { works: false, ..self }
+    }
+
+    const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
+    /// Environment variables; the first that is set wins. Beyla's name for one of OBI's differs by
+    /// its prefix.
+    pub fn env(&self) -> Vec<String> {
+        let both = |name: &&str| {
+            let beyla = name.strip_prefix("OTEL_EBPF_").map(|rest| format!("BEYLA_{rest}"));
+            std::iter::once((*name).to_owned()).chain(beyla)
+        };
+        let mut all: Vec<String> = Vec::new();
+        for name in self.env.iter().flat_map(both) {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+        all
+    }
+}
+
+/// The key of that path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+use Kind::{Bool, Bytes, Duration, Int, Ints, List, Millis, Selectors, Text};
+
+/// All keys.
+#[rustfmt::skip] // A table; a line is a key.
+pub(super) const KEYS: &[Key] = &[
+    key("open_port", Ints, &["OTEL_EBPF_OPEN_PORT"],
+        "Trace processes that listen on one of these TCP ports.").example("80,443,8000-8999"),
+    key("target_pids", Ints, &["OTEL_EBPF_TARGET_PID"],
+        "Trace these pids of the host.").example("1234"),
+    key("auto_target_exe", Text, &["OTEL_EBPF_AUTO_TARGET_EXE", "OTEL_GO_AUTO_TARGET_EXE"],
+        "Trace processes whose executable path matches this glob; `*` crosses `/`.").example("'*/{nginx,python3*}'"),
+    key("auto_target_language", Text, &["OTEL_EBPF_AUTO_TARGET_LANGUAGE"],
+        "Trace processes of this runtime (a glob): go, java, dotnet, python, ruby, nodejs, rust, php, erlang, generic.").example("python"),
+    key("service_name", Text, &["OTEL_SERVICE_NAME", "OTEL_EBPF_SERVICE_NAME"],
+        "service.name of every traced process that does not name itself. Deprecated in OBI.").example("shop"),
+    key("service_namespace", Text, &["OTEL_EBPF_SERVICE_NAMESPACE"],
+        "service.namespace of every traced process. Deprecated in OBI.").example("eu"),
+    key("resource_attributes", Text, &["OTEL_RESOURCE_ATTRIBUTES"],
+        "Resource attributes of every traced process; what its own environment says wins.").example("deployment.environment=test,team=a"),
+
+    key("discovery.instrument", Selectors, &[],
+        "List of entries; a process is traced when all conditions of one entry hold: open_ports, exe_path, cmd_args, target_pids, languages. name and namespace set the service, sampler.name and sampler.arg its sampler (not built yet). The first entry that holds wins. With --set, YAML in one line.").example("[{open_ports: 8080, exe_path: '*/java', name: shop}]"),
+    key("discovery.exclude_instrument", Selectors, &[],
+        "The same, of processes that are never traced.").example("[{exe_path: '*/postgres'}]"),
+    key("discovery.default_exclude_instrument", Selectors, &[],
+        "The same; its default is ourselves and collectors, and setting it replaces that."),
+    key("discovery.poll_interval", Duration, &["OTEL_EBPF_DISCOVERY_POLL_INTERVAL"],
+        "Accepted for OBI's sake: discovery goes by events of the kernel and does not poll."),
+    key("discovery.min_process_age", Duration, &["OTEL_EBPF_MIN_PROCESS_AGE"],
+        "Accepted for OBI's sake, where it is 5s: a process is traced from its first request."),
+    key("discovery.exclude_otel_instrumented_services", Bool, &["OTEL_EBPF_EXCLUDE_OTEL_INSTRUMENTED_SERVICES"],
+        "Leave processes alone that export OTLP themselves.").inert(),
+    key("discovery.default_otlp_grpc_port", Int, &["OTEL_EBPF_DEFAULT_OTLP_GRPC_PORT"],
+        "The port by which such an export is told.").inert(),
+
+    key("ebpf.context_propagation", Text, &["OTEL_EBPF_BPF_CONTEXT_PROPAGATION"],
+        "Write context into outgoing requests: disabled, headers, tcp, `headers,tcp`, all. Not built yet: nothing is written. OBI's old `ip` is read and ignored."),
+    key("ebpf.enable_context_propagation", Bool, &["OTEL_EBPF_BPF_ENABLE_CONTEXT_PROPAGATION"],
+        "Beyla's old spelling of `context_propagation: all`."),
+    key("ebpf.max_transaction_time", Duration, &["OTEL_EBPF_BPF_MAX_TRANSACTION_TIME"],
+        "A request that is open for longer becomes a span with error.type=timeout."),
+    key("ebpf.track_request_headers", Bool, &["OTEL_EBPF_BPF_TRACK_REQUEST_HEADERS"],
+        "Accepted for OBI's sake: an incoming traceparent is always read."),
+    key("ebpf.disable_black_box_cp", Bool, &["OTEL_EBPF_BPF_DISABLE_BLACK_BOX_CP"],
+        "Do not join the two ends of a connection on this host."),
+    key("ebpf.wakeup_len", Int, &["OTEL_EBPF_BPF_WAKEUP_LEN"],
+        "Events that may wait in the ring before user space is woken.").inert(),
+    key("ebpf.batch_length", Int, &["OTEL_EBPF_BPF_BATCH_LENGTH"],
+        "Events that go down the pipeline together.").inert(),
+    key("ebpf.batch_timeout", Duration, &["OTEL_EBPF_BPF_BATCH_TIMEOUT"],
+        "How long they wait for each other.").inert(),
+    key("ebpf.http_request_timeout", Duration, &["OTEL_EBPF_BPF_HTTP_REQUEST_TIMEOUT"],
+        "A request without an answer for so long becomes a span with status 408; 0 is never.").inert(),
+    key("ebpf.high_request_volume", Bool, &["OTEL_EBPF_BPF_HIGH_REQUEST_VOLUME"],
+        "End a request at the first byte of its response.").inert(),
+    key("ebpf.override_bpfloop_enabled", Bool, &["OTEL_EBPF_OVERRIDE_BPF_LOOP_ENABLED"],
+        "Do not use bpf_loop.").inert(),
+    key("ebpf.bpf_debug", Bool, &["OTEL_EBPF_BPF_DEBUG"],
+        "Messages of the kernel side in the log.").inert(),
+
+    key("otel_traces_export.endpoint", Text, &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"],
+        "OTLP endpoint for traces; its path is used as it is. Wins over common_endpoint, unless that comes from a flag.").example("http://localhost:4318/v1/traces"),
+    key("otel_traces_export.common_endpoint", Text, &["OTEL_EXPORTER_OTLP_ENDPOINT"],
+        "OTLP endpoint for all signals; `/v1/traces` is added for HTTP.").example("http://localhost:4317"),
+    key("otel_traces_export.protocol", Text, &["OTEL_EXPORTER_OTLP_PROTOCOL"],
+        "grpc or http/protobuf. Where neither protocol is set: grpc when the port ends in 4317, else http/protobuf.").example("grpc"),
+    key("otel_traces_export.traces_protocol", Text, &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"],
+        "The same for traces alone; wins, unless the other comes from a flag.").example("grpc"),
+    key("otel_traces_export.headers", Text, &["OTEL_EXPORTER_OTLP_HEADERS"],
+        "Headers of every export, `key=value,…`; values are percent-decoded.").example("authorization=Bearer%20${TOKEN:-none}").secret(),
+    key("otel_traces_export.traces_headers", Text, &["OTEL_EXPORTER_OTLP_TRACES_HEADERS"],
+        "The same for traces alone; added, and wins.").example("x-tenant=a").secret(),
+    key("otel_traces_export.timeout", Millis, &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
+        "For one export request, in milliseconds or as a duration."),
+    key("otel_traces_export.compression", Text, &["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"],
+        "none or gzip."),
+    key("otel_traces_export.certificate", Text, &["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"],
+        "PEM file with the CA to trust instead of the system's.").example("/etc/ssl/collector-ca.pem"),
+    key("otel_traces_export.client_certificate", Text, &["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"],
+        "PEM file with our certificate.").example("/etc/ssl/agent.pem"),
+    key("otel_traces_export.client_key", Text, &["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"],
+        "PEM file with its key.").example("/etc/ssl/agent.key"),
+    key("otel_traces_export.insecure_skip_verify", Bool, &["OTEL_EBPF_INSECURE_SKIP_VERIFY"],
+        "Do not verify the collector's certificate; it is verified all the same, `certificate` is the way to trust one's own.").inert(),
+    key("otel_traces_export.sampler.name", Text, &["OTEL_TRACES_SAMPLER"],
+        "always_on, always_off, traceidratio, parentbased_always_on (also the default), parentbased_always_off, parentbased_traceidratio.").example("parentbased_traceidratio"),
+    key("otel_traces_export.sampler.arg", Text, &["OTEL_TRACES_SAMPLER_ARG"],
+        "The ratio of the ratio samplers, 0 to 1.").example("\"0.1\""),
+    key("otel_traces_export.instrumentations", List, &["OTEL_EBPF_TRACES_INSTRUMENTATIONS", "BEYLA_OTEL_TRACES_INSTRUMENTATIONS"],
+        "Protocols whose spans are exported; there is HTTP.").inert(),
+    key("otel_traces_export.batch_max_size", Int, &["OTEL_EBPF_OTLP_TRACES_BATCH_MAX_SIZE"],
+        "Spans in one export request, at most."),
+    key("otel_traces_export.queue_size", Int, &["OTEL_EBPF_OTLP_TRACES_QUEUE_SIZE"],
+        "Spans that wait for the collector, at most; newer ones are dropped and counted. At least twice batch_max_size; 0 is four times."),
+    key("otel_traces_export.batch_timeout", Duration, &["OTEL_EBPF_OTLP_TRACES_BATCH_TIMEOUT"],
+        "How long spans wait for a batch to fill. OBI waits 15s, in which a newcomer thinks that nothing works."),
+    key("otel_traces_export.backoff_initial_interval", Duration, &["OTEL_EBPF_BACKOFF_INITIAL_INTERVAL"],
+        "First pause before an export is tried again."),
+    key("otel_traces_export.backoff_max_interval", Duration, &["OTEL_EBPF_BACKOFF_MAX_INTERVAL"],
+        "Longest pause."),
+    key("otel_traces_export.backoff_max_elapsed_time", Duration, &["OTEL_EBPF_BACKOFF_MAX_ELAPSED_TIME"],
+        "After so long the spans are dropped and counted."),
+
+    key("trace_printer", Text, &["OTEL_EBPF_TRACE_PRINTER"],
+        "Print spans on standard output: disabled, tree, text, json, json_indent, counter."),
+    key("log_level", Text, &["OTEL_EBPF_LOG_LEVEL"],
+        "error, warn, info, debug, trace. The log goes to standard error."),
+    key("log_format", Text, &["OTEL_EBPF_LOG_FORMAT"],
+        "text or json."),
+    key("log_config", Text, &["OTEL_EBPF_LOG_CONFIG"],
+        "Write the effective configuration to standard error at start: yaml or json.").example("yaml"),
+    key("shutdown_timeout", Duration, &["OTEL_EBPF_SHUTDOWN_TIMEOUT"],
+        "How long the last spans may take to leave after SIGTERM."),
+    key("enforce_sys_caps", Bool, &["OTEL_EBPF_ENFORCE_SYS_CAPS"],
+        "Refuse to start when a capability is missing."),
+    key("channel_buffer_len", Int, &["OTEL_EBPF_CHANNEL_BUFFER_LEN"],
+        "Batches between two stages of the pipeline.").inert(),
+
+    key("internal_metrics.exporter", Text, &["OTEL_EBPF_INTERNAL_METRICS_EXPORTER"],
+        "disabled or prometheus. OBI's `otel` is not built yet."),
+    key("internal_metrics.prometheus.port", Int, &["OTEL_EBPF_INTERNAL_METRICS_PROMETHEUS_PORT"],
+        "Port of our own metrics; 0 is off."),
+    key("internal_metrics.prometheus.path", Text, &["OTEL_EBPF_INTERNAL_METRICS_PROMETHEUS_PATH"],
+        "Path of our own metrics."),
+    key("health_check.port", Int, &["OTEL_EBPF_HEALTH_CHECK_PORT"],
+        "Port of /healthz; 0 is off."),
+    key("health_check.listen_address", Text, &["OTEL_EBPF_HEALTH_CHECK_LISTEN_ADDRESS"],
+        "Address of the metrics and health ports."),
+
+    key("spanwire.tier", Text, &["SPANWIRE_TIER"],
+        "Which hooks to use: auto, a (fentry/fexit), c (tracepoints)."),
+    key("spanwire.link_attribute", Bool, &["SPANWIRE_LINK_ATTRIBUTE"],
+        "Put how the parent is known into the span, as spanwire.link."),
+    key("spanwire.ring_size", Bytes, &["SPANWIRE_RING_SIZE"],
+        "Bytes of the ring between kernel and user space: a power of two, as 4194304 or 4MiB."),
 ];
 
-/// Keys of OBI and Beyla that are known and do nothing here yet.
-pub const UNBUILT: &[&str] = &[
-    "attributes",
-    "channel_buffer_len",
-    "channel_send_timeout",
-    "channel_send_timeout_panic",
-    "discovery.bpf_pid_filter_off",
-    "discovery.default_exclude_services",
-    "discovery.default_otlp_grpc_port",
-    "discovery.disabled_route_harvesters",
-    "discovery.exclude_otel_instrumented_services",
-    "discovery.exclude_otel_instrumented_services_span_metrics",
-    "discovery.exclude_services",
-    "discovery.excluded_linux_system_paths",
-    "discovery.process_context_poll_interval",
-    "discovery.route_harvester_advanced",
-    "discovery.route_harvester_timeout",
-    "discovery.services",
-    "discovery.skip_go_specific_tracers",
-    "ebpf.batch_length",
-    "ebpf.batch_timeout",
-    "ebpf.bpf_debug",
-    "ebpf.bpf_fs_path",
-    "ebpf.buffer_sizes",
-    "ebpf.couchbase_db_cache_size",
-    "ebpf.dns_request_timeout",
-    "ebpf.force_bpf_map_reader",
-    "ebpf.go_http_client_buffer_timeout",
-    "ebpf.heuristic_sql_detect",
-    "ebpf.high_request_volume",
-    "ebpf.http_request_timeout",
-    "ebpf.instrument_cuda",
-    "ebpf.kafka_topic_uuid_cache_size",
-    "ebpf.log_enricher",
-    "ebpf.maps_config",
-    "ebpf.mongo_requests_cache_size",
-    "ebpf.mssql_prepared_statements_cache_size",
-    "ebpf.mysql_prepared_statements_cache_size",
-    "ebpf.override_bpfloop_enabled",
-    "ebpf.payload_extraction",
-    "ebpf.postgres_prepared_statements_cache_size",
-    "ebpf.protocol_debug_print",
-    "ebpf.redis_db_cache",
-    "ebpf.stats_wakeup_data_bytes",
-    "ebpf.traffic_control_backend",
-    "ebpf.wakeup_len",
-    "executable_path",
-    "executable_name",
-    "filter",
-    "health_check.unix_socket_path",
-    "internal_metrics.avoided_services",
-    "internal_metrics.bpf_metric_scrape_interval",
-    "javaagent",
-    "jvm_runtime_metrics",
-    "log_config",
-    "metrics",
-    "name_resolver",
-    "network",
-    "nodejs",
-    "otel_metrics_export",
-    "otel_traces_export.insecure_skip_verify",
-    "otel_traces_export.instrumentations",
-    "otel_traces_export.otel_sdk_log_level",
-    "otel_traces_export.reporters_cache_len",
-    "profile_port",
-    "prometheus_export",
-    "routes",
-    "stats",
-];
+/// What an entry of `discovery` may say.
+pub(super) const ENTRY: &[&str] =
+    &["open_ports", "exe_path", "cmd_args", "target_pids", "languages", "name", "namespace", "sampler"];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_key_and_no_variable_is_there_twice() {
+        let (mut paths, mut names) = (HashSet::new(), HashSet::new());
+        for key in KEYS {
+            assert!(paths.insert(key.path), "{}", key.path);
+            for name in key.env() {
+                assert!(names.insert(name.clone()), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn beylas_names_follow_obis() {
+        assert_eq!(find("open_port").unwrap().env(), ["OTEL_EBPF_OPEN_PORT", "BEYLA_OPEN_PORT"]);
+        let exe = find("auto_target_exe").unwrap().env();
+        assert_eq!(exe.last().map(String::as_str), Some("OTEL_GO_AUTO_TARGET_EXE"));
+        assert_eq!(find("otel_traces_export.sampler.name").unwrap().env(), ["OTEL_TRACES_SAMPLER"]);
+    }
+}

@@ -1,16 +1,17 @@
 //! Layers: defaults < YAML < environment < flags.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
-use thiserror::Error;
 
-use super::expand::expand;
-use super::keys::{KEYS, UNBUILT};
+use super::error::{ConfigError, problem};
+use super::keys::{self, KEYS, Key};
 use super::model::Config;
+use super::report::{Effective, Origin, Warning};
+use super::value::{nested, shown};
+use super::{env, unbuilt, yaml};
 
 /// Where values come from, so that nothing here reads the process's own surroundings.
 #[derive(Clone, Debug, Default)]
@@ -23,50 +24,35 @@ pub struct Sources {
     pub flags: Vec<(String, String, String)>,
 }
 
+impl Sources {
+    /// The file that the flag or the environment names.
+    #[must_use]
+    pub fn config_file(&self) -> Option<PathBuf> {
+        let from_env = |name: &&str| self.env.get(*name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        self.file.clone().or_else(|| env::FILES.iter().find_map(from_env))
+    }
+}
+
 /// A configuration that was read.
 #[derive(Debug)]
 pub struct Loaded {
     /// The values.
     pub config: Config,
     /// What the user should know: unknown keys, keys that do nothing yet.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// Every key with its value and where that came from.
-    pub values: Vec<(String, String, String)>,
+    pub values: Vec<Effective>,
 }
 
-/// Why there is no configuration.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("reading the configuration file {0}: {1}")]
-    File(PathBuf, std::io::Error),
-    /// The file is no YAML.
-    #[error("the configuration file {0} is not valid YAML: {1}")]
-    Yaml(PathBuf, String),
-    /// A value is wrong.
-    #[error("{key}: {problem} (from {origin})")]
-    Value {
-        /// Path of the key.
-        key: String,
-        /// What is wrong, with the value.
-        problem: String,
-        /// File, variable or flag.
-        origin: String,
-    },
-    /// The values do not go together.
-    #[error("{0}")]
-    Invalid(String),
-}
-
-/// One layer, with a name for messages.
+/// One layer.
 struct Layer {
-    origin: String,
+    origin: Origin,
     dict: Dict,
 }
 
 impl Provider for Layer {
     fn metadata(&self) -> Metadata {
-        Metadata::named(self.origin.clone())
+        self.origin.metadata()
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
@@ -74,172 +60,120 @@ impl Provider for Layer {
     }
 }
 
-fn nested(path: &str, value: Value) -> Dict {
-    let (first, rest) = match path.split_once('.') {
-        Some((first, rest)) => (first, Some(rest)),
-        None => (path, None),
-    };
-    let value = match rest {
-        Some(rest) => Value::from(nested(rest, value)),
-        None => value,
-    };
-    Dict::from([(first.to_owned(), value)])
-}
-
-/// A value from the environment or a flag, as YAML would have it.
-fn scalar(text: &str) -> Value {
-    match text {
-        "true" | "True" | "TRUE" => Value::from(true),
-        "false" | "False" | "FALSE" => Value::from(false),
-        text => text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from),
-    }
-}
-
-/// Keys that are text whatever they look like.
-fn value_for(path: &str, text: &str) -> Value {
-    let words = ["service_name", "service_namespace", "otel_traces_export.sampler.arg"];
-    if words.contains(&path) { Value::from(text) } else { scalar(text) }
-}
-
-impl Sources {
-    /// The file that the flag or the environment names.
-    #[must_use]
-    pub fn config_file(&self) -> Option<PathBuf> {
-        let from_env = |name: &str| self.env.get(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        self.file
-            .clone()
-            .or_else(|| from_env("OTEL_EBPF_CONFIG_PATH"))
-            .or_else(|| from_env("BEYLA_CONFIG_PATH"))
-    }
-}
+/// A flag for the one wins over the environment's or the file's for the other, which otherwise wins:
+/// what is typed is meant.
+const ALIKE: [(&str, &str); 2] = [
+    ("otel_traces_export.endpoint", "otel_traces_export.common_endpoint"),
+    ("otel_traces_export.traces_protocol", "otel_traces_export.protocol"),
+];
 
 /// Reads all layers.
+///
+/// # Errors
+///
+/// When the file cannot be read or a value is wrong. Whether the values make sense together is
+/// [`Config::validate`]'s to say.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut warnings = Vec::new();
-    let mut figment = Figment::from(Serialized::defaults(Config::default()));
+    let mut figment = Figment::from(defaults()?);
     if let Some(path) = sources.config_file() {
-        let dict = yaml(&path, &sources.env)?;
-        check_keys(&dict, "", &path, &mut warnings);
-        figment = figment.merge(Layer { origin: format!("file {}", path.display()), dict });
+        let dict = yaml::read(&path, &sources.env, &mut warnings)?;
+        figment = figment.merge(Layer { origin: Origin::File(path), dict });
     }
-    for key in KEYS {
-        let found = key.env.iter().find_map(|name| Some((*name, sources.env.get(*name)?)));
-        let Some((name, text)) = found.filter(|(_, text)| !text.is_empty()) else { continue };
-        let dict = nested(key.path, value_for(key.path, text));
-        figment = figment.merge(Layer { origin: format!("environment {name}"), dict });
+    for (key, value, origin) in env::values(&sources.env, &mut warnings)? {
+        figment = figment.merge(Layer { origin, dict: nested(key.path, value) });
     }
-    check_env(&sources.env, &mut warnings);
     for (path, text, flag) in &sources.flags {
-        if !KEYS.iter().any(|key| key.path == path) {
-            warnings.push(unknown(path, flag));
+        let origin = Origin::Flag(flag.clone());
+        match keys::find(path) {
+            Some(key) => {
+                let value = if text.is_empty() {
+                    default_of(key)?
+                } else {
+                    env::of_text(key, text, &origin, &mut warnings)?
+                };
+                figment = figment.merge(Layer { origin, dict: nested(path, value) });
+            }
+            None if unbuilt::find(path).is_some() => warnings.push(yaml::not_built(path, &origin)),
+            None => warnings.push(yaml::unknown(path, &origin)),
         }
-        figment = figment
-            .merge(Layer { origin: format!("flag {flag}"), dict: nested(path, value_for(path, text)) });
+    }
+    for (one, other) in ALIKE {
+        let by_flag = |path| matches!(origin_of(&figment, path), Origin::Flag(_));
+        if by_flag(other) && !by_flag(one) {
+            let dict = nested(one, Value::from(figment::value::Empty::None));
+            let origin = origin_of(&figment, other);
+            figment = figment.merge(Layer { origin, dict });
+        }
     }
     let config: Config = figment.extract().map_err(|error| wrong(&error, &figment))?;
-    let values = KEYS
-        .iter()
-        .map(|key| {
-            let value = figment.find_value(key.path).map_or_else(|_| String::new(), |value| show(&value));
-            let origin = figment.find_metadata(key.path).map_or_else(|| "default".to_owned(), origin);
-            let secret = key.path.ends_with("headers") && !value.is_empty();
-            (key.path.to_owned(), if secret { "***".to_owned() } else { value }, origin)
-        })
-        .collect();
+    let values = effective(&config, &figment)?;
+    super::advice::advise(&config, &figment, &values, &mut warnings);
     Ok(Loaded { config, warnings, values })
 }
 
-fn origin(metadata: &Metadata) -> String {
-    if metadata.name.starts_with("file ") || metadata.name.contains(' ') && !metadata.name.contains("Config")
-    {
-        metadata.name.to_string()
-    } else {
-        "default".to_owned()
-    }
+fn defaults() -> Result<Layer, ConfigError> {
+    let internal = |error: Error| ConfigError::Invalid(format!("the defaults do not hold: {error}"));
+    let dict = Value::serialize(Config::default()).map_err(internal)?.into_dict().unwrap_or_default();
+    Ok(Layer { origin: Origin::Default, dict })
+}
+
+fn default_of(key: &Key) -> Result<Value, ConfigError> {
+    let none = || Value::from(figment::value::Empty::None);
+    Ok(Value::from(defaults()?.dict).find(key.path).unwrap_or_else(none))
+}
+
+pub(super) fn origin_of(figment: &Figment, path: &str) -> Origin {
+    figment.find_metadata(path).map_or(Origin::Default, Origin::of)
 }
 
 fn wrong(error: &Error, figment: &Figment) -> ConfigError {
     let key = error.path.join(".");
-    let value = figment.find_value(&key).map(|value| show(&value)).unwrap_or_default();
-    let origin = error
-        .metadata
-        .as_ref()
-        .or_else(|| figment.find_metadata(&key))
-        .map_or_else(|| "default".to_owned(), |metadata| metadata.name.to_string());
-    ConfigError::Value { key, problem: format!("`{value}` is wrong: {}", error.kind), origin }
+    let secret = keys::find(&key).is_some_and(|key| key.secret);
+    let value = figment.find_value(&key).map(|value| shown(&value)).unwrap_or_default();
+    let value = if secret { "***".to_owned() } else { value };
+    let origin = error.metadata.as_ref().map_or_else(|| origin_of(figment, &key), Origin::of);
+    ConfigError::value(&key, problem(&error.kind, &value), &origin)
 }
 
-fn show(value: &Value) -> String {
-    match value {
-        Value::String(_, text) => text.clone(),
-        Value::Empty(..) => String::new(),
-        other => serde_json::to_string(other).unwrap_or_default(),
-    }
-}
-
-fn yaml(path: &Path, env: &BTreeMap<String, String>) -> Result<Dict, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File(path.to_owned(), error))?;
-    let text = expand(&text, |name| env.get(name).cloned());
-    let bad = |error: String| ConfigError::Yaml(path.to_owned(), error);
-    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Dict::new());
-    }
-    let json: serde_json::Value = serde_saphyr::from_str(&text).map_err(|error| bad(error.to_string()))?;
-    match Value::serialize(json).map_err(|error| bad(error.to_string()))? {
-        Value::Dict(_, dict) => Ok(dict),
-        Value::Empty(..) => Ok(Dict::new()),
-        _ => Err(bad("the top level is no mapping".to_owned())),
-    }
-}
-
-fn known(path: &str) -> bool {
-    KEYS.iter()
-        .any(|key| key.path == path || key.path.starts_with(path) && key.path[path.len()..].starts_with('.'))
-}
-
-fn unbuilt(path: &str) -> bool {
-    UNBUILT
-        .iter()
-        .any(|name| path == *name || path.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
-}
-
-fn unknown(path: &str, origin: &str) -> String {
-    let nearest =
-        KEYS.iter().map(|key| key.path).min_by_key(|known| strsim::damerau_levenshtein(known, path));
-    format!("unknown key `{path}` in {origin}; did you mean `{}`?", nearest.unwrap_or_default())
-}
-
-fn check_keys(dict: &Dict, prefix: &str, file: &Path, warnings: &mut Vec<String>) {
-    for (name, value) in dict {
-        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        if unbuilt(&path) {
-            warnings
-                .push(format!("`{path}` in {} is known from OBI and does nothing here yet", file.display()));
-        } else if !known(&path) {
-            warnings.push(unknown(&path, &file.display().to_string()));
-        } else if let Value::Dict(_, inner) = value {
-            check_keys(inner, &path, file, warnings);
+/// Every key in its normal form.
+fn effective(config: &Config, figment: &Figment) -> Result<Vec<Effective>, ConfigError> {
+    let all = serde_json::to_value(config)
+        .map_err(|error| ConfigError::Invalid(format!("showing the configuration: {error}")))?;
+    let value = |key: &Key| {
+        let pointer = format!("/{}", key.path.replace('.', "/"));
+        let value = all.pointer(&pointer).cloned().unwrap_or_default();
+        match value {
+            serde_json::Value::String(text) if key.secret => masked(&text).into(),
+            serde_json::Value::String(text) => without_password(&text).into(),
+            other => other,
         }
-    }
+    };
+    let line = |key: &'static Key| Effective {
+        key: key.path,
+        value: value(key),
+        origin: origin_of(figment, key.path),
+    };
+    Ok(KEYS.iter().map(line).collect())
 }
 
-fn check_env(env: &BTreeMap<String, String>, warnings: &mut Vec<String>) {
-    let ours =
-        |name: &str| ["OTEL_EBPF_", "BEYLA_", "SPANWIRE_"].iter().any(|prefix| name.starts_with(prefix));
-    let paths = ["OTEL_EBPF_CONFIG_PATH", "BEYLA_CONFIG_PATH"];
-    let all = || KEYS.iter().flat_map(|key| key.env.iter().copied());
-    for name in env.keys().filter(|name| ours(name) && !paths.contains(&name.as_str())) {
-        if all().any(|known| known == name) {
-            continue;
-        }
-        let (nearest, distance) = all()
-            .map(|known| (known, strsim::damerau_levenshtein(known, name)))
-            .min_by_key(|(_, distance)| *distance)
-            .unwrap_or_default();
-        warnings.push(if distance <= 3 {
-            format!("unknown environment variable `{name}`; did you mean `{nearest}`?")
-        } else {
-            format!("the environment variable `{name}` does nothing here (yet)")
-        });
-    }
+/// `a=***,b=***`: which headers there are is no secret.
+fn masked(headers: &str) -> String {
+    let names = headers.split(',').map(|pair| match pair.split_once('=') {
+        Some((name, _)) => format!("{}=***", name.trim()),
+        None => "***".to_owned(),
+    });
+    names.collect::<Vec<_>>().join(",")
+}
+
+/// A URL may carry a user's password.
+pub(super) fn without_password(url: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let authority = rest.split('/').next()?;
+        let (user, host) = authority.rsplit_once('@')?;
+        let (user, _) = user.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{host}{}", rest.strip_prefix(authority)?))
+    };
+    hidden().unwrap_or_else(|| url.to_owned())
 }

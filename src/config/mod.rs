@@ -1,15 +1,38 @@
 //! What the user asked for: defaults < YAML < environment < flags.
+//!
+//! [`load()`] reads all layers from [`Sources`] and never from the process's own surroundings;
+//! [`Config::validate`] says whether the whole makes sense. Warnings are data: the log may not be
+//! there yet.
 
+mod advice;
 mod docs;
+mod env;
+mod error;
 mod expand;
 mod keys;
+mod legacy;
 mod load;
 mod model;
+mod report;
 mod resolve;
 mod types;
+mod unbuilt;
+mod validate;
+mod value;
+mod words;
+mod yaml;
 
-pub use docs::markdown;
-pub use load::{ConfigError, Loaded, Sources, load};
-pub use model::{Config, Level, LogFormat, MetricsExporter, Selector, TierName};
+pub use docs::{markdown, yaml as annotated};
+pub use error::ConfigError;
+pub use load::{Loaded, Sources, load};
+pub use model::{
+    Config, DefaultExclude, Discovery, Ebpf, HealthCheck, InternalMetrics, Own, PrometheusPort, SamplerName,
+    Selector, Shutdown, Traces,
+};
+pub use report::{Effective, Origin, Severity, Warning};
 pub(crate) use resolve::percent_decoded;
+pub use resolve::{RootSampler, Sampler};
 pub use types::{Glob, IntSet, Span as GoDuration};
+pub use words::{
+    Compression, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation, ProtocolName, TierName,
+};

@@ -1,11 +1,16 @@
 //! The configuration, with its defaults. The names are OBI's where it has the thing.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::types::{Glob, IntSet, Span};
+use super::types::{self, Glob, IntSet, Span};
+use super::words::{
+    Compression, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation, ProtocolName, TierName,
+};
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct Config {
@@ -19,96 +24,47 @@ pub struct Config {
     pub discovery: Discovery,
     pub ebpf: Ebpf,
     pub otel_traces_export: Traces,
-    pub trace_printer: Name<Printer>,
-    pub log_level: Name<Level>,
-    pub log_format: Name<LogFormat>,
+    pub trace_printer: Printer,
+    pub log_level: Level,
+    pub log_format: LogFormat,
+    pub log_config: Option<LogConfig>,
     pub shutdown_timeout: Shutdown,
     pub enforce_sys_caps: bool,
+    pub channel_buffer_len: usize,
     pub internal_metrics: InternalMetrics,
     pub health_check: HealthCheck,
     pub spanwire: Own,
 }
 
-/// A value with a default of its own type.
-pub type Name<T> = T;
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal $(| $alias:literal)*),+ $(,)? } default $default:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-        #[allow(missing_docs, reason = "the names are the values")]
-        pub enum $name {
-            $(#[serde(rename = $text $(, alias = $alias)*)] $variant),+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            open_port: IntSet::default(),
+            target_pids: IntSet::default(),
+            auto_target_exe: None,
+            auto_target_language: None,
+            service_name: None,
+            service_namespace: None,
+            resource_attributes: None,
+            discovery: Discovery::default(),
+            ebpf: Ebpf::default(),
+            otel_traces_export: Traces::default(),
+            trace_printer: Printer::Disabled,
+            log_level: Level::Info,
+            log_format: LogFormat::Text,
+            log_config: None,
+            shutdown_timeout: Shutdown::default(),
+            enforce_sys_caps: false,
+            channel_buffer_len: 50,
+            internal_metrics: InternalMetrics::default(),
+            health_check: HealthCheck::default(),
+            spanwire: Own::default(),
         }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self::$default
-            }
-        }
-
-        impl $name {
-            /// As written in the configuration.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-    };
+    }
 }
 
-words! {
-    /// `trace_printer`.
-    Printer {
-        Disabled = "disabled" | "",
-        Text = "text",
-        Json = "json",
-        JsonIndent = "json_indent",
-        Counter = "counter",
-        Tree = "tree",
-    } default Disabled
-}
-words! {
-    /// `log_level`.
-    Level {
-        Error = "error" | "ERROR",
-        Warn = "warn" | "WARN" | "warning",
-        Info = "info" | "INFO",
-        Debug = "debug" | "DEBUG",
-        Trace = "trace" | "TRACE",
-    } default Info
-}
-words! {
-    /// `log_format`.
-    LogFormat { Text = "text", Json = "json" } default Text
-}
-words! {
-    /// `ebpf.context_propagation`.
-    Propagation {
-        Disabled = "disabled" | "",
-        Headers = "headers",
-        Tcp = "tcp",
-        All = "all" | "headers,tcp" | "tcp,headers",
-    } default Disabled
-}
-words! {
-    /// `otel_traces_export.protocol`.
-    ProtocolName { Grpc = "grpc", HttpProtobuf = "http/protobuf" } default HttpProtobuf
-}
-words! {
-    /// `otel_traces_export.compression`.
-    Compression { None = "none" | "", Gzip = "gzip" } default None
-}
-words! {
-    /// `spanwire.tier`.
-    TierName { Auto = "auto", A = "a", C = "c" } default Auto
-}
-words! {
-    /// `internal_metrics.exporter`.
-    MetricsExporter { Disabled = "disabled", Prometheus = "prometheus" } default Disabled
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+/// `discovery`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct Discovery {
@@ -116,21 +72,48 @@ pub struct Discovery {
     pub exclude_instrument: Vec<Selector>,
     pub default_exclude_instrument: DefaultExclude,
     pub poll_interval: Span,
+    /// OBI's 5s spares it processes that end at once, at the price of every request before; an event
+    /// tells us of each process in time, so there is nothing to wait for.
     pub min_process_age: Span,
+    pub exclude_otel_instrumented_services: bool,
+    pub default_otlp_grpc_port: u16,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self {
+            instrument: Vec::new(),
+            exclude_instrument: Vec::new(),
+            default_exclude_instrument: DefaultExclude::default(),
+            poll_interval: Span::default(),
+            min_process_age: Span::default(),
+            exclude_otel_instrumented_services: true,
+            default_otlp_grpc_port: 4317,
+        }
+    }
 }
 
 /// An entry of `discovery.instrument`: all its conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the names are the keys")]
 pub struct Selector {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    #[serde(skip_serializing_if = "IntSet::is_empty")]
     pub open_ports: IntSet,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exe_path: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd_args: Option<Glob>,
+    #[serde(skip_serializing_if = "IntSet::is_empty")]
     pub target_pids: IntSet,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub languages: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<SamplerName>,
 }
 
 impl Selector {
@@ -146,7 +129,8 @@ impl Selector {
 }
 
 /// Collectors and ourselves.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[allow(missing_docs, reason = "the name says it")]
 pub struct DefaultExclude(pub Vec<Selector>);
 
 impl Default for DefaultExclude {
@@ -156,7 +140,8 @@ impl Default for DefaultExclude {
     }
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `ebpf`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct Ebpf {
@@ -165,25 +150,40 @@ pub struct Ebpf {
     pub max_transaction_time: Span,
     pub track_request_headers: bool,
     pub disable_black_box_cp: bool,
+    pub wakeup_len: u32,
+    pub batch_length: u32,
+    pub batch_timeout: Span,
+    pub http_request_timeout: Span,
+    pub high_request_volume: bool,
+    pub override_bpfloop_enabled: bool,
+    pub bpf_debug: bool,
 }
 
 fn seconds(seconds: u64) -> Span {
-    Span(std::time::Duration::from_secs(seconds))
+    Span(Duration::from_secs(seconds))
 }
 
 impl Default for Ebpf {
     fn default() -> Self {
         Self {
-            context_propagation: Propagation::Disabled,
+            context_propagation: Propagation::default(),
             enable_context_propagation: false,
             max_transaction_time: seconds(300),
             track_request_headers: false,
             disable_black_box_cp: false,
+            wakeup_len: 500,
+            batch_length: 100,
+            batch_timeout: seconds(1),
+            http_request_timeout: Span::default(),
+            high_request_volume: false,
+            override_bpfloop_enabled: false,
+            bpf_debug: false,
         }
     }
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `otel_traces_export`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct Traces {
@@ -198,7 +198,9 @@ pub struct Traces {
     pub certificate: Option<String>,
     pub client_certificate: Option<String>,
     pub client_key: Option<String>,
-    pub sampler: Sampler,
+    pub insecure_skip_verify: bool,
+    pub sampler: SamplerName,
+    pub instrumentations: Vec<String>,
     pub batch_max_size: usize,
     pub queue_size: usize,
     pub batch_timeout: Span,
@@ -206,6 +208,23 @@ pub struct Traces {
     pub backoff_max_interval: Span,
     pub backoff_max_elapsed_time: Span,
 }
+
+/// What OBI exports unless told otherwise; spanwire makes spans of HTTP.
+const INSTRUMENTATIONS: [&str; 13] = [
+    "http",
+    "grpc",
+    "sql",
+    "redis",
+    "kafka",
+    "mqtt",
+    "nats",
+    "amqp",
+    "mongo",
+    "couchbase",
+    "memcached",
+    "sunrpc",
+    "aerospike",
+];
 
 impl Default for Traces {
     fn default() -> Self {
@@ -221,11 +240,13 @@ impl Default for Traces {
             certificate: None,
             client_certificate: None,
             client_key: None,
-            sampler: Sampler::default(),
+            insecure_skip_verify: false,
+            sampler: SamplerName::default(),
+            instrumentations: INSTRUMENTATIONS.map(str::to_owned).to_vec(),
             batch_max_size: 4096,
             queue_size: 16_384,
             // OBI waits 15 s, which lets a newcomer think that nothing works.
-            batch_timeout: Span(std::time::Duration::from_millis(200)),
+            batch_timeout: Span(Duration::from_millis(200)),
             backoff_initial_interval: seconds(5),
             backoff_max_interval: seconds(30),
             backoff_max_elapsed_time: seconds(300),
@@ -233,15 +254,17 @@ impl Default for Traces {
     }
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+/// A sampler as it is named; [`Config::sampler`] says what that means.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
-pub struct Sampler {
+pub struct SamplerName {
     pub name: String,
     pub arg: String,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `shutdown_timeout`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct Shutdown(pub Span);
 
@@ -251,7 +274,8 @@ impl Default for Shutdown {
     }
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+/// `internal_metrics`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct InternalMetrics {
@@ -259,7 +283,8 @@ pub struct InternalMetrics {
     pub prometheus: PrometheusPort,
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `internal_metrics.prometheus`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct PrometheusPort {
@@ -273,7 +298,8 @@ impl Default for PrometheusPort {
     }
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `health_check`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct HealthCheck {
@@ -287,12 +313,14 @@ impl Default for HealthCheck {
     }
 }
 
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `spanwire`: what OBI has no key for.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct Own {
     pub tier: TierName,
     pub link_attribute: bool,
+    #[serde(deserialize_with = "types::bytes")]
     pub ring_size: u32,
 }
 
