@@ -8,18 +8,17 @@ RFC 9112 allows and what sockets do to it. Needs root.
 """
 import argparse
 import array
-import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from lib.tracer import BINARY, Tracer, need_root  # noqa: E402
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CASES = []
 
@@ -349,28 +348,6 @@ def traceparent_rules():
     return expected + [(path, "GET", 200, side, {"not_trace_id": trace}) for path in fresh for side in ("client", "server")]
 
 
-class Tracer:
-    def __init__(self, binary):
-        self.directory = tempfile.mkdtemp(prefix="spanwire-bpf-")
-        self.output = Path(self.directory, "spans")
-        self.log = Path(self.directory, "log")
-        self.process = subprocess.Popen(
-            [binary, "run", "--pid", str(os.getpid()), "--print", "json"],
-            stdout=open(self.output, "wb"), stderr=open(self.log, "wb"))
-        for _ in range(200):
-            if b"Ready" in self.log.read_bytes() or self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        if self.process.poll() is not None:
-            sys.exit(f"spanwire does not start: {self.log.read_text()}")
-
-    def finish(self):
-        time.sleep(0.3)
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(15)
-        return [json.loads(line) for line in self.output.read_text().splitlines()]
-
-
 def describe(span):
     attributes = span["attributes"]
     path = attributes.get("url.path")
@@ -404,15 +381,13 @@ def judge(expected, spans):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", default=str(ROOT / "target/release/spanwire"))
+    parser.add_argument("--binary", default=BINARY)
     arguments = parser.parse_args()
-    if os.geteuid():
-        print(f"skipped {len(CASES) + 1} tests: loading BPF needs root")
-        return 3
+    need_root(len(CASES) + 1)
     kept = socket.socket()
     before = pair(listener=kept)
     exchange(before, b"GET /unseen HTTP/1.1\r\n\r\n")
-    tracer = Tracer(arguments.binary)
+    tracer = Tracer("--pid", str(os.getpid()), binary=arguments.binary)
     marks = []
     begun = time.time_ns()
     exchange(before, b"GET /older HTTP/1.1\r\nHost: x\r\n\r\n")
