@@ -1,4 +1,5 @@
-//! Compiles `bpf/tracer/*.bpf.c`, links them into one object and writes its skeleton to `OUT_DIR`.
+//! Compiles `bpf/tracer/*.bpf.c` and `bpf/inject/*.bpf.c`, links each into one object and writes its skeleton
+//! to `OUT_DIR`.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,18 +20,29 @@ fn main() -> Result<()> {
     };
     println!("cargo::rerun-if-env-changed=BPF_CLANG");
 
-    let mut sources: Vec<PathBuf> = fs::read_dir(root.join("bpf/tracer"))?
+    for object in ["tracer", "inject"] {
+        skeleton(&root, &out, arch, object)?;
+    }
+
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={}", root.join("bpf").display());
+    println!("cargo::rerun-if-changed={}", root.join("vmlinux").join(arch).display());
+    Ok(())
+}
+
+fn skeleton(root: &Path, out: &Path, arch: &str, folder: &str) -> Result<()> {
+    let mut sources: Vec<PathBuf> = fs::read_dir(root.join("bpf").join(folder))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     sources.retain(|path| path.to_string_lossy().ends_with(".bpf.c"));
     sources.sort();
 
-    let object = out.join("tracer.bpf.o");
+    let object = out.join(folder).with_extension("bpf.o");
     let mut linker = Linker::new(&object)?;
     for source in &sources {
         let name = source.file_name().context("source has no name")?;
         let part = out.join(name).with_extension("o");
-        compile(&root, arch, source, &part)?;
+        compile(root, arch, source, &part)?;
         linker.add_file(&part)?;
     }
     linker.link().context("linking the BPF objects")?;
@@ -38,13 +50,8 @@ fn main() -> Result<()> {
     SkeletonBuilder::new()
         .obj(&object)
         .reference_obj(true)
-        .generate(out.join("tracer.skel.rs"))
-        .context("generating the skeleton")?;
-
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={}", root.join("bpf").display());
-    println!("cargo::rerun-if-changed={}", root.join("vmlinux").join(arch).display());
-    Ok(())
+        .generate(out.join(folder).with_extension("skel.rs"))
+        .context("generating the skeleton")
 }
 
 fn compile(root: &Path, arch: &str, source: &Path, object: &Path) -> Result<()> {

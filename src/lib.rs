@@ -12,6 +12,7 @@ pub mod export;
 pub mod logging;
 pub mod pipeline;
 pub mod proc;
+pub mod propagation;
 pub mod proto;
 pub mod selfmetrics;
 pub mod span;

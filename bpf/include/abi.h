@@ -83,6 +83,21 @@ enum counter {
 	STAT_REFUSED_TRACEPARENT, /* incoming header invalid or repeated */
 	STAT_JOINS,
 	STAT_SPECULATION_UNDONE,
+	/* requests of injecting processes: what became of the header */
+	STAT_INJECT_DONE,
+	STAT_INJECT_OWN,       /* the program wrote one */
+	STAT_INJECT_UNCLAIMED, /* the socket is not, or no longer, in the sockhash */
+	STAT_INJECT_UNSYNCED,  /* joined mid-stream: no proof yet that this is no body */
+	STAT_INJECT_UPGRADE,   /* upgrades and CONNECT are left alone */
+	STAT_INJECT_FRAMING,   /* bare newlines, or a length that cannot be trusted */
+	STAT_INJECT_NO_ROOM,   /* the send buffer might cut the request short */
+	STAT_INJECT_FAILED,    /* the kernel had no memory */
+	STAT_INJECT_UNKNOWN,   /* the request has no identity: tables full */
+	STAT_INJECT_CUT,       /* the socket took less than was looked at: left alone since */
+	STAT_CLAIMED,
+	STAT_CLAIM_DENIED,
+	STAT_CLAIM_HELD,    /* by another BPF program */
+	STAT_CLAIM_REFUSED, /* by the kernel */
 	STAT_MAX,
 };
 
@@ -171,16 +186,25 @@ struct ev_proc {
 	__u32 flags; /* EV_EXEC: enum ev_exec_flag; EV_LISTEN: netns inode */
 };
 
+/* rb_claim: a socket that is no business of ours should leave the sockhash. */
+struct ev_claim {
+	__u64 cookie;
+	__u32 tgid;
+	__u32 pad;
+};
+
 /* Key of `listeners`: a port that is, or was, listened on. */
 struct listen_port {
 	__u32 netns;
 	__u32 port;
 };
 
-/* Two bits a process in `selected`. */
+/* Four bits a process in `selected`. */
 enum select_bit {
 	SELECT_ON = 1,
 	SELECT_THREADS = 2, /* a thread can hold a request: neither goroutines nor the like */
+	SELECT_INJECT = 4,  /* its requests are given a traceparent */
+	SELECT_BRIEFLY = 8, /* its sockets may be claimed for one request at a time only */
 };
 
 _Static_assert(sizeof(struct ev_hdr) == 16, "abi");
@@ -189,5 +213,6 @@ _Static_assert(sizeof(struct ev_span) == 136, "abi");
 _Static_assert(sizeof(struct open_req) == 512, "abi");
 _Static_assert(sizeof(struct ev_connect) == 96, "abi");
 _Static_assert(sizeof(struct ev_proc) == 24, "abi");
+_Static_assert(sizeof(struct ev_claim) == 16, "abi");
 
 #endif

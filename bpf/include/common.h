@@ -22,22 +22,22 @@
 /* enum select_bit of a process; 0: not ours. */
 static __always_inline __u32 tgid_selected(__u32 tgid)
 {
-	__u32 word = tgid / 32;
+	__u32 word = tgid / 16;
 	__u64 *bits = bpf_map_lookup_elem(&selected, &word);
 
-	return bits ? *bits >> (tgid % 32 * 2) & 3 : 0;
+	return bits ? *bits >> (tgid % 16 * 4) & 15 : 0;
 }
 
 static __always_inline void tgid_select(__u32 tgid, __u32 bits)
 {
-	__u32 word = tgid / 32;
+	__u32 word = tgid / 16;
 	__u64 *all = bpf_map_lookup_elem(&selected, &word);
 
 	if (!all)
 		return;
-	__sync_fetch_and_and(all, ~(3ULL << (tgid % 32 * 2)));
+	__sync_fetch_and_and(all, ~(15ULL << (tgid % 16 * 4)));
 	if (bits)
-		__sync_fetch_and_or(all, (__u64)bits << (tgid % 32 * 2));
+		__sync_fetch_and_or(all, (__u64)bits << (tgid % 16 * 4));
 }
 
 static __always_inline __u32 current_tgid(void)

@@ -16,8 +16,9 @@ struct tracer_config {
 	__u32 wakeup_bytes;	  /* wake the reader when so much is waiting in rb_data */
 	__u8 sampler; /* enum sampler_kind, for roots; for every span when !parent_based */
 	__u8 parent_based;
-	__u8 join; /* same-host joining */
-	__u8 pad[5];
+	__u8 join;	   /* same-host joining */
+	__u8 task_storage; /* sk_msg programs may use it: v6.18 */
+	__u8 pad[4];
 };
 
 extern const volatile struct tracer_config cfg;

@@ -114,10 +114,12 @@ static __always_inline struct sk_ctx *conn_get(struct sock *sk, struct tcp_sock 
 		/* nothing counts a unix stream's bytes: take the first we see for the first */
 		fresh = true;
 	}
-	if (fresh)
+	if (fresh) {
 		c->flags |= SK_FROM_START;
-	else
+		c->inject |= INJECT_TRUSTED;
+	} else {
 		c->req.state = c->rsp.state = H1_SYNC;
+	}
 	return c;
 }
 
@@ -163,6 +165,7 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct h1_di
 	s->f.tgid = who;
 	s->f.select = who >> 32;
 	s->f.is_rsp = d == &c->rsp;
+	s->f.one_head = 0;
 	if (gap) {
 		feed_init(&s->f, &no_bytes, gap);
 		s->f.seq = seq - gap;
@@ -261,6 +264,29 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 	feed(sk, c, d, who, src, len, seq, gap);
 }
 
+/*
+ * The end of a send that the sk_msg program looked at. It has fed what comes before a body; the
+ * sequence tells how much the socket has taken.
+ */
+static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, __u64 who,
+				      struct tcp_sock *tp)
+{
+	struct h1_dir *d = &c->req;
+	__u32 left;
+
+	c->inject &= ~INJECT_FED;
+	if (!tp || d->state == H1_SYNC)
+		return;
+	left = tp->write_seq - d->next_seq;
+	if ((__s32)left < 0) {
+		conn_resync(c, bpf_ktime_get_ns(), STAT_INJECT_CUT);
+		return;
+	}
+	d->next_seq = tp->write_seq;
+	if (left && !body_only(d, left))
+		feed(sk, c, d, who, &no_bytes, 0, tp->write_seq, left);
+}
+
 static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -272,6 +298,10 @@ static __always_inline void on_send(struct sock *sk, const struct src *src, __u6
 	c = conn_get(sk, tp, who, 0, ret > 0 ? ret : 0);
 	if (!c || c->proto != PROTO_HTTP1)
 		return;
+	if (c->inject & INJECT_FED) {
+		send_ends(sk, c, who, tp);
+		return;
+	}
 	t = c->role == ROLE_CLIENT ? task_find() : NULL;
 	if (t && t->flags & TASK_SPECULATED) {
 		t->flags &= ~TASK_SPECULATED;
@@ -311,6 +341,7 @@ static __always_inline void on_connect(struct sock *sk)
 		return;
 	c->role = ROLE_CLIENT;
 	c->flags = SK_FROM_START | SK_CONNECTING;
+	c->inject = INJECT_TRUSTED;
 	c->connect_ns = bpf_ktime_get_ns();
 	conn_addresses(sk, c);
 	ctx_current(task_find(), c, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);

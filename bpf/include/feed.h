@@ -32,7 +32,9 @@ struct head_info {
 	__u8 is_connect;
 	__u8 last; /* which known header the last line was, for folded lines */
 	__u8 done;
-	__u8 pad[5];
+	__u8 is_upgrade;
+	__u8 bare; /* ends in a newline alone */
+	__u8 pad[3];
 };
 
 enum known_header {
@@ -69,6 +71,10 @@ struct feed {
 	__u8 control_bad;
 	__u8 control_done;
 	__u8 can_join;
+	__u8 one_head; /* stop behind the first request head that is complete */
+	__u8 stopped;
+	__u8 half_end; /* ... or whose last newline is still to come */
+	__u8 pad[5];
 	__u32 control_len;
 	struct h1_dir control_dir;
 	__u8 control[CONTROL_MAX];
@@ -195,10 +201,19 @@ static __always_inline bool seg_find(struct scratch *s)
 		return false;
 	if (f->pos - f->seg_start < f->seg_len)
 		return true;
-	if (f->src.kind == SRC_BUF || f->fault)
+	if (f->src.kind == SRC_BUF || f->src.kind == SRC_KBUF || f->fault)
 		return false;
 	seg_walk(s);
 	return !f->fault;
+}
+
+static __always_inline long feed_read(struct feed *f, void *to, __u32 n)
+{
+	void *from = (void *)(f->seg_addr + (f->pos - f->seg_start));
+
+	if (f->src.kind == SRC_KBUF)
+		return bpf_probe_read_kernel(to, n, from);
+	return bpf_probe_read_user(to, n, from);
 }
 
 /* Bytes that went by unseen. Not on the stack: 512 bytes of it have to do for all calls. */
@@ -214,7 +229,7 @@ static __always_inline void feed_init(struct feed *f, const struct src *src, __u
 	f->seg_next = 0;
 	f->seg_len = 0;
 	f->seg_addr = 0;
-	if (src->kind == SRC_BUF) {
+	if (src->kind == SRC_BUF || src->kind == SRC_KBUF) {
 		f->seg_addr = src->ptr;
 		f->seg_len = len;
 	}

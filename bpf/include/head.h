@@ -236,6 +236,9 @@ static __always_inline void header_line(struct scratch *s, __u32 start, __u32 le
 		if (len >= 15 && word == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
 		    (ld8(s, start + 7) | LOWER) == WORD('-', 'l', 'e', 'n', 'g', 't', 'h', ':'))
 			length_header(s, start + 15, start + len);
+	} else if ((first | 0x20) == 'u') {
+		if (len >= 8 && word == WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':'))
+			h->is_upgrade = 1;
 	} else if ((first | 0x20) == 't') {
 		if (len >= 12 && word == WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r') &&
 		    (ld8(s, start + 4) | LOWER) == WORD('e', 'p', 'a', 'r', 'e', 'n', 't', ':'))
@@ -278,6 +281,8 @@ static long scan_step(__u32 i, struct walk *w)
 	f->line = f->scan = at + 1;
 	if (len && ld1(s, at - 1) == '\r')
 		len--;
+	else
+		f->head.bare = 1;
 	if (!len) {
 		f->head.done = 1;
 		return 1;

@@ -99,6 +99,7 @@ __separately int conn_resync(struct sk_ctx *c, __u64 now, __u32 why)
 	c->req.state = H1_SYNC;
 	c->rsp.state = H1_SYNC;
 	c->flags &= ~SK_FROM_START;
+	c->inject &= ~INJECT_TRUSTED;
 	if (++c->req.tries > SYNC_TRIES)
 		c->proto = PROTO_NONE;
 	return 0;
@@ -135,6 +136,8 @@ static __always_inline void response_message_end(struct walk *w, __u8 reason)
 	request_end(c, &e);
 	c->rsp_next = stream + 1;
 	c->status = 0;
+	if (c->req.state == H1_IDLE && c->rsp_next == c->req_next)
+		c->inject |= INJECT_TRUSTED;
 }
 
 static __always_inline void message_end(struct walk *w)
@@ -177,13 +180,16 @@ static __always_inline void request_head(struct walk *w)
 		return;
 	}
 	if (h->te) {
-		w->d->state = H1_CHUNK_SIZE;
+		/* the end of a chunk is a newline too */
+		w->d->state = w->s->f.half_end ? H1_CHUNK_END : H1_CHUNK_SIZE;
 		w->d->remain = 0;
 		w->d->digits = 0;
 	} else if (h->length) {
 		w->d->state = H1_BODY;
-		w->d->remain = h->length;
+		w->d->remain = h->length + w->s->f.half_end;
+		w->d->body -= w->s->f.half_end;
 	} else {
+		/* a newline before a request is passed over */
 		request_message_end(c);
 	}
 }
@@ -300,7 +306,6 @@ static __always_inline long head_step(struct walk *w)
 	struct feed *f = &s->f;
 	struct h1_dir *d = w->d;
 	__u32 had = d->head_len, n, extra;
-	void *from;
 
 	n = f->seg_start + f->seg_len - f->pos;
 	if (n > f->len - f->pos)
@@ -309,14 +314,13 @@ static __always_inline long head_step(struct walk *w)
 		n = WINDOW;
 	if (had >= HEAD_MAX)
 		goto too_long;
-	from = (void *)(f->seg_addr + (f->pos - f->seg_start));
 	barrier_var(n);
 	if (n > WINDOW)
 		return 1;
 	barrier_var(had);
 	if (had >= HEAD_MAX)
 		return 1;
-	if (bpf_probe_read_user(s->buf + had, n, from)) {
+	if (feed_read(f, s->buf + had, n)) {
 		f->fault = 1;
 		return 1;
 	}
@@ -337,9 +341,15 @@ static __always_inline long head_step(struct walk *w)
 	if (f->head.not_http)
 		return head_refuse(w);
 	if (!f->head.done) {
-		if (d->head_len < HEAD_MAX)
+		if (f->one_head && f->line && f->line + 1 == f->end && ld1(s, f->line) == '\r') {
+			/* nothing can be inserted any more once this byte has left */
+			f->half_end = 1;
+			f->line = f->end;
+		} else if (d->head_len < HEAD_MAX) {
 			return 0;
-		goto too_long;
+		} else {
+			goto too_long;
+		}
 	}
 	/* what was fetched beyond the head is the body's, or the next message's */
 	extra = d->head_len - f->line;
@@ -359,7 +369,8 @@ static __always_inline long head_step(struct walk *w)
 	else
 		request_head(w);
 	f->from_sync = 0;
-	return 0;
+	f->stopped = f->one_head;
+	return f->stopped ? 1 : 0;
 too_long:
 	conn_resync(w->c, f->now, STAT_HEAD_TOO_LONG);
 	return 1;
@@ -443,8 +454,7 @@ static __always_inline long control_step(struct walk *w)
 	if (n > CONTROL_MAX)
 		n = CONTROL_MAX;
 	barrier_var(n);
-	if (n > CONTROL_MAX ||
-	    bpf_probe_read_user(f->control, n, (void *)(f->seg_addr + (f->pos - f->seg_start)))) {
+	if (n > CONTROL_MAX || feed_read(f, f->control, n)) {
 		f->fault = 1;
 		return 1;
 	}
@@ -542,6 +552,8 @@ __separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 	w.d = d;
 	f->from_sync = 0;
 	f->rescan = 0;
+	f->stopped = 0;
+	f->half_end = 0;
 	if (d->state == H1_HEAD && d->head_len) {
 		had = d->head_len;
 		head_restore(&w);
@@ -564,7 +576,7 @@ __separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 		}
 		d->scan = f->line;
 		head_save(&w, had);
-	} else if (f->pos < f->len && d->state != H1_SYNC) {
+	} else if (f->pos < f->len && d->state != H1_SYNC && !f->stopped) {
 		conn_resync(c, f->now, STAT_LOST_SYNC); /* more steps than one feed may take */
 	}
 	return 0;

@@ -15,7 +15,7 @@
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, MAX_TGID / 32);
+	__uint(max_entries, MAX_TGID / 16);
 	__type(key, __u32);
 	__type(value, __u64);
 } selected SEC(".maps") __weak;

@@ -10,11 +10,21 @@
  * knows HTTP.
  */
 
+/* Before v6.18 sk_msg programs are refused the storage of a task. */
+#ifdef IN_SK_MSG
+#define TASK_STORAGE_WORKS (cfg.task_storage)
+#else
+#define TASK_STORAGE_WORKS 1
+#endif
+
 static __always_inline struct task_ctx *task_get(void)
 {
-	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0,
-						  BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct task_ctx *t;
 
+	if (!TASK_STORAGE_WORKS)
+		return NULL;
+	t = bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0,
+						  BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t)
 		stat_inc(STAT_TASK_STATE);
 	return t;
@@ -22,6 +32,8 @@ static __always_inline struct task_ctx *task_get(void)
 
 static __always_inline struct task_ctx *task_find(void)
 {
+	if (!TASK_STORAGE_WORKS)
+		return NULL;
 	return bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0, 0);
 }
 
@@ -387,6 +399,12 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 	ctx_current(t, c, s->f.tgid, p, DEST_CALLED_IDLE, &parent);
 	if (!p->open && !parent.found)
 		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
+	if (s->f.select & SELECT_INJECT) {
+		if (h->tp_count)
+			stat_inc(STAT_INJECT_OWN);
+		else if (!s->f.one_head)
+			stat_inc(STAT_INJECT_UNCLAIMED);
+	}
 	if (h->tp_count == 1) {
 		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = s->f.tgid};
 		struct by_parent *b = bpf_map_lookup_elem(&by_parent, &bk);

@@ -67,6 +67,15 @@ enum conn_proto {
 	PROTO_NONE,	 /* not HTTP, or handed off after an upgrade: look away */
 };
 
+/* What the sk_msg program has to do with the socket. */
+enum inject_flag {
+	INJECT_FED = 1,	    /* it saw the send in progress: the hook behind has less to do */
+	INJECT_TRUSTED = 2, /* where a request begins is certain */
+	INJECT_BRIEFLY = 4, /* claimed for one request */
+	INJECT_READY = 8,   /* ... which is complete */
+	INJECT_LEFT = 16,   /* user space was told to let go of it */
+};
+
 enum sk_flag {
 	SK_FROM_START = 1, /* no byte of the connection was missed */
 	SK_UNIX = 2,
@@ -94,7 +103,7 @@ struct sk_ctx {
 	__u32 was_connect;
 	__u16 status; /* of the response in progress */
 	__u8 connect_flags;
-	__u8 pad;
+	__u8 inject; /* enum inject_flag */
 	struct h1_dir req;
 	struct h1_dir rsp;
 	struct trace_ctx connect_ctx; /* parent at connect time */
@@ -108,6 +117,7 @@ enum src_kind {
 	SRC_BUF,
 	SRC_UIOV, /* struct iovec array in user memory */
 	SRC_KIOV, /* the same, copied in by the kernel */
+	SRC_KBUF, /* bytes in kernel memory */
 };
 
 /* Where the bytes of a send or recv lie in user memory. */

@@ -5,7 +5,7 @@
  * in BTF, and so in the skeleton, because something here names them.
  */
 const volatile struct tracer_config cfg = {};
-__s64 joins_live = 0;
+__s64 joins_live SEC(".data.shared") = 0;
 
 const struct ev_head *btf_anchor_head __attribute__((unused));
 const struct ev_span *btf_anchor_span __attribute__((unused));

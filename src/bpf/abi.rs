@@ -5,6 +5,7 @@ use std::mem::{offset_of, size_of};
 
 use plain::Plain;
 
+pub use super::skel::inject::types::ev_claim;
 pub use super::skel::types;
 pub use types::{ev_connect, ev_hdr, ev_head, ev_proc, ev_span, open_req};
 
@@ -21,6 +22,8 @@ unsafe impl Plain for ev_connect {}
 unsafe impl Plain for ev_proc {}
 // SAFETY: as above.
 unsafe impl Plain for open_req {}
+// SAFETY: as above.
+unsafe impl Plain for ev_claim {}
 
 const _: () = {
     assert!(size_of::<ev_hdr>() == 16);
@@ -31,6 +34,7 @@ const _: () = {
     assert!(size_of::<ev_connect>() == 96);
     assert!(offset_of!(ev_connect, error) == 92);
     assert!(size_of::<ev_proc>() == 24);
+    assert!(size_of::<ev_claim>() == 16);
     assert!(size_of::<open_req>() == 512);
     assert!(offset_of!(open_req, ev) == 32);
 };

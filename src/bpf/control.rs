@@ -15,7 +15,7 @@ use super::skel::TracerMaps;
 const MAX_TGID: u32 = 4 << 20;
 
 /// Names of the kernel side's counters, in the order of `enum counter` in `abi.h`.
-const COUNTERS: [&str; 26] = [
+const COUNTERS: [&str; 40] = [
     "ring_full_span",
     "ring_full_head",
     "ring_full_connect",
@@ -42,6 +42,20 @@ const COUNTERS: [&str; 26] = [
     "refused_traceparent",
     "joins",
     "speculation_undone",
+    "inject_done",
+    "inject_own",
+    "inject_unclaimed",
+    "inject_unsynced",
+    "inject_upgrade",
+    "inject_framing",
+    "inject_no_room",
+    "inject_failed",
+    "inject_unknown",
+    "inject_cut",
+    "claimed",
+    "claim_denied",
+    "claim_held",
+    "claim_refused",
 ];
 
 const _: () = {
@@ -50,8 +64,31 @@ const _: () = {
     assert!(types::counter::STAT_SPECULATION_UNDONE.0 == 25);
 };
 
+const SELECTION: u32 = types::select_bit::SELECT_ON.0 | types::select_bit::SELECT_THREADS.0;
+const INJECTION: u32 = types::select_bit::SELECT_INJECT.0 | types::select_bit::SELECT_BRIEFLY.0;
+
+/// `struct listen_port`.
+fn listen_key(netns: u32, port: u16) -> [u8; 8] {
+    let mut key = [0_u8; 8];
+    key[..4].copy_from_slice(&netns.to_ne_bytes());
+    key[4..].copy_from_slice(&u32::from(port).to_ne_bytes());
+    key
+}
+
 /// The kernel side's counters, summed over all CPUs since the start.
 pub type Counters = Vec<(&'static str, u64)>;
+
+/// Whether the requests of a process are given a header, and how its sockets are claimed for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Injection {
+    /// Nothing is claimed.
+    #[default]
+    Off,
+    /// From the connect to the close.
+    Lasting,
+    /// For one request at a time: where membership of a sockhash changes what programs see.
+    Brief,
+}
 
 /// A cheap handle to the running kernel side.
 #[derive(Clone, Debug)]
@@ -71,7 +108,7 @@ struct Inner {
 impl Control {
     pub(super) fn new(maps: &TracerMaps<'_>) -> Result<Self> {
         let selected = MapHandle::try_from(&maps.selected)?;
-        let len = MAX_TGID as usize / 4;
+        let len = MAX_TGID as usize / 2;
         let mapping = MmapOptions::new().len(len).map_raw(&selected.as_fd())?;
         Ok(Self(Arc::new(Inner {
             selected: mapping,
@@ -87,15 +124,15 @@ impl Control {
         if pid >= MAX_TGID {
             return None;
         }
-        // SAFETY: the mapping has two bits for each pid below MAX_TGID, is aligned to a page, lives as long as self,
+        // SAFETY: the mapping has four bits for each pid below MAX_TGID, is aligned to a page, lives as long as self,
         // and is only ever accessed atomically, here and by the BPF programs.
-        Some(unsafe { &*self.0.selected.as_mut_ptr().cast::<AtomicU64>().add(pid as usize / 32) })
+        Some(unsafe { &*self.0.selected.as_mut_ptr().cast::<AtomicU64>().add(pid as usize / 16) })
     }
 
-    fn set(&self, pid: u32, bits: u32) {
+    fn set(&self, pid: u32, mask: u32, bits: u32) {
         if let Some(word) = self.word(pid) {
-            let shift = pid % 32 * 2;
-            let change = |old: u64| Some(old & !(3 << shift) | u64::from(bits) << shift);
+            let shift = pid % 16 * 4;
+            let change = |old: u64| Some(old & !(u64::from(mask) << shift) | u64::from(bits) << shift);
             let _always = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
         }
     }
@@ -108,12 +145,22 @@ impl Control {
             let _full = self.0.watched.update(&pid.to_ne_bytes(), &now, MapFlags::ANY);
         }
         let threads = if threads { types::select_bit::SELECT_THREADS.0 } else { 0 };
-        self.set(pid, types::select_bit::SELECT_ON.0 | threads);
+        self.set(pid, SELECTION, types::select_bit::SELECT_ON.0 | threads);
+    }
+
+    /// Whether the requests of a selected process are given a header.
+    pub fn inject(&self, pid: u32, injection: Injection) {
+        let bits = match injection {
+            Injection::Off => 0,
+            Injection::Lasting => types::select_bit::SELECT_INJECT.0,
+            Injection::Brief => INJECTION,
+        };
+        self.set(pid, INJECTION, bits);
     }
 
     /// Stops to look at a process.
     pub fn deselect(&self, pid: u32) {
-        self.set(pid, 0);
+        self.set(pid, SELECTION | INJECTION, 0);
         self.forget(pid);
     }
 
@@ -125,7 +172,7 @@ impl Control {
     /// Whether a process is selected; forks of selected ones are without our doing.
     #[must_use]
     pub fn is_selected(&self, pid: u32) -> bool {
-        self.word(pid).is_some_and(|word| word.load(Ordering::Acquire) >> (pid % 32 * 2) & 1 == 1)
+        self.word(pid).is_some_and(|word| word.load(Ordering::Acquire) >> (pid % 16 * 4) & 1 == 1)
     }
 
     /// Requests that are open and began before `limit` (monotonic nanoseconds).
@@ -146,10 +193,13 @@ impl Control {
 
     /// Tells the kernel side of a listening port that is older than it.
     pub fn add_listener(&self, netns: u32, port: u16) -> Result<()> {
-        let mut key = [0_u8; 8];
-        key[..4].copy_from_slice(&netns.to_ne_bytes());
-        key[4..].copy_from_slice(&u32::from(port).to_ne_bytes());
-        self.0.listeners.update(&key, &1_u32.to_ne_bytes(), MapFlags::ANY)
+        self.0.listeners.update(&listen_key(netns, port), &1_u32.to_ne_bytes(), MapFlags::ANY)
+    }
+
+    /// Whether the port is, or was, listened on.
+    #[must_use]
+    pub fn is_listener(&self, netns: u32, port: u16) -> bool {
+        self.0.listeners.lookup(&listen_key(netns, port), MapFlags::ANY).is_ok_and(|found| found.is_some())
     }
 
     /// Forgets the destinations of processes that are gone.

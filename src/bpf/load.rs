@@ -10,7 +10,7 @@ use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut};
 use thiserror::Error;
 
 use super::control::Control;
-use super::skel::{OpenTracerSkel, TracerSkel, TracerSkelBuilder};
+use super::skel::{OpenTracerSkel, TracerMaps, TracerSkel, TracerSkelBuilder};
 
 /// Which hooks feed the core. A third one, kprobes, has its place between the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub struct Tracer {
     data: MapHandle,
     ctl: MapHandle,
     // Keeps maps and programs alive; declared last, so links go first.
-    _skel: Box<TracerSkel<'static>>,
+    skel: Box<TracerSkel<'static>>,
 }
 
 impl fmt::Debug for Tracer {
@@ -189,7 +189,7 @@ impl Tracer {
             control,
             data,
             ctl,
-            _skel: skel,
+            skel,
         })
     }
 
@@ -211,33 +211,45 @@ impl Tracer {
         &self.ctl
     }
 
+    pub(super) fn maps(&self) -> &TracerMaps<'static> {
+        &self.skel.maps
+    }
+
     /// Detaches all hooks: nothing new is seen, what is in the rings can still be read.
     pub fn detach(&mut self) {
         self.links.clear();
     }
 }
 
+/// Fills the configuration of one object; each skeleton has a type of its own for it.
+macro_rules! fill_config {
+    ($cfg:expr, $options:expr) => {{
+        let (cfg, options): (_, &$crate::bpf::LoadOptions) = (&mut $cfg, $options);
+        let ratio = options.sampling.ratio;
+        // enum sampler_kind
+        cfg.sampler = if ratio >= 1.0 {
+            0
+        } else if ratio <= 0.0 {
+            1
+        } else {
+            2
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 < ratio < 1")]
+        {
+            cfg.sample_bound = (ratio * (1_u64 << 63) as f64) as u64;
+        }
+        cfg.parent_based = options.sampling.parent_based.into();
+        cfg.join = options.join.into();
+        cfg.self_tgid = std::process::id();
+        cfg.exclusive_after_ns = 500_000_000;
+        cfg.wakeup_bytes = options.ring_size / 8;
+    }};
+}
+pub(super) use fill_config;
+
 fn configure(open: &mut OpenTracerSkel<'_>, options: &LoadOptions) -> Result<(), String> {
     let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
-    let cfg = &mut rodata.cfg;
-    let ratio = options.sampling.ratio;
-    // enum sampler_kind
-    cfg.sampler = if ratio >= 1.0 {
-        0
-    } else if ratio <= 0.0 {
-        1
-    } else {
-        2
-    };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 < ratio < 1")]
-    {
-        cfg.sample_bound = (ratio * (1_u64 << 63) as f64) as u64;
-    }
-    cfg.parent_based = options.sampling.parent_based.into();
-    cfg.join = options.join.into();
-    cfg.self_tgid = std::process::id();
-    cfg.exclusive_after_ns = 500_000_000;
-    cfg.wakeup_bytes = options.ring_size / 8;
+    fill_config!(rodata.cfg, options);
     open.maps.rb_data.set_max_entries(options.ring_size).map_err(|e| e.to_string())
 }
 

@@ -5,13 +5,16 @@
 
 pub mod abi;
 mod control;
+mod inject;
 mod load;
 mod memory;
 mod ring;
 mod skel;
+pub mod socket;
 mod spawn;
 
-pub use control::{Control, Counters};
+pub use control::{Control, Counters, Injection};
+pub use inject::{Claims, Injector};
 pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial};
 pub use memory::{few_arenas, trim};
 pub use ring::{Reader, Ring, Stop};

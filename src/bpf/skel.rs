@@ -1,4 +1,4 @@
-//! The skeleton that libbpf-cargo generates from `bpf/tracer`.
+//! The skeletons that libbpf-cargo generates from `bpf/tracer` and `bpf/inject`.
 #![allow(
     clippy::all,
     clippy::pedantic,
@@ -14,3 +14,7 @@
 )]
 
 include!(concat!(env!("OUT_DIR"), "/tracer.skel.rs"));
+
+pub(super) mod inject {
+    include!(concat!(env!("OUT_DIR"), "/inject.skel.rs"));
+}

@@ -24,6 +24,7 @@ use crate::export::{Exporter, Printer};
 use crate::logging;
 use crate::pipeline::{Parts, Pipeline, Recorder, spawn};
 use crate::proc::{Discovery, Rules, listeners};
+use crate::propagation::{self, Propagation};
 use crate::selfmetrics::{Metrics, serve};
 use crate::span::{Span, SpanKind};
 
@@ -61,9 +62,6 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     for warning in loaded.warnings.iter().chain(&config.sampling().1) {
         warn!("{warning}");
     }
-    if config.wants_propagation() {
-        warn!("ebpf.context_propagation is not built yet: nothing is written into requests.");
-    }
     let missing = super::check::missing_capabilities();
     if !missing.is_empty() {
         let list = missing.join(", ");
@@ -91,6 +89,8 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         config.resource_attributes.as_deref(),
     );
     let mut discovery = Discovery::new(rules(&config), naming, control.clone());
+    let mut injection = Injecting::default();
+    injection.apply(&config, &tracer, &mut discovery);
     let selection = discovery.selection();
     discovery.scan();
     let discovery = Arc::new(Mutex::new(discovery));
@@ -170,10 +170,11 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         })?
     };
 
-    let status = wait(flags, &discovery)?;
+    let status = wait(flags, &discovery, |config, discovery| injection.apply(config, &tracer, discovery))?;
 
     // Nothing new is seen from here on; what was seen leaves in the order of the pipeline.
     let deadline = Instant::now() + config.shutdown_timeout.0.0;
+    drop(injection);
     tracer.detach();
     for late in pipeline.stop(deadline) {
         error!(thread = %late, "A thread did not end in time.");
@@ -191,6 +192,28 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     metrics.set_kernel(control.counters());
     tell_losses(&metrics);
     Ok(status)
+}
+
+/// Writing of headers, started when a configuration asks for it first.
+#[derive(Default)]
+struct Injecting(Option<(Propagation, propagation::Running)>);
+
+impl Injecting {
+    fn apply(&mut self, config: &Config, tracer: &Tracer, discovery: &mut Discovery) {
+        if self.0.is_none() && config.wants_headers_somewhere() {
+            match propagation::start(tracer, &load_options(config), config.spanwire.claim) {
+                Ok(started) => self.0 = Some(started),
+                Err(reason) => warn!(%reason, "No context is written into requests."),
+            }
+        }
+        if let Some((_, running)) = &self.0
+            && let Err(error) = running.deny(&config.spanwire.never_write_to.0)
+        {
+            error!(%error, "spanwire.never_write_to cannot be told to the kernel side: nothing is written anywhere.");
+            self.0 = None;
+        }
+        discovery.set_propagation(self.0.as_ref().map(|(handle, _)| handle.clone()), config.wants_headers());
+    }
 }
 
 fn tell_losses(metrics: &Metrics) {
@@ -285,7 +308,11 @@ impl Gate for Command {
 }
 
 /// Waits for a signal or for the command's end; the status to exit with.
-fn wait(flags: &Run, discovery: &Mutex<Discovery>) -> Result<ExitCode> {
+fn wait(
+    flags: &Run,
+    discovery: &Mutex<Discovery>,
+    mut apply: impl FnMut(&Config, &mut Discovery),
+) -> Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]).context("handling signals")?;
     let mut child = start(flags, discovery)?;
     if child.is_none() {
@@ -293,7 +320,7 @@ fn wait(flags: &Run, discovery: &Mutex<Discovery>) -> Result<ExitCode> {
     }
     for signal in signals.forever() {
         match signal {
-            SIGHUP => reload(flags, discovery),
+            SIGHUP => reload(flags, discovery, &mut apply),
             SIGCHLD => {
                 let Some(running) = &mut child else { continue };
                 if let Some(status) = running.try_wait().context("waiting for the command")? {
@@ -316,7 +343,7 @@ fn wait(flags: &Run, discovery: &Mutex<Discovery>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn reload(flags: &Run, discovery: &Mutex<Discovery>) {
+fn reload(flags: &Run, discovery: &Mutex<Discovery>, apply: &mut impl FnMut(&Config, &mut Discovery)) {
     let env = std::env::vars().collect();
     match load(&Sources { file: flags.config.clone(), env, flags: flags.flags() }) {
         Ok(loaded) => {
@@ -324,6 +351,7 @@ fn reload(flags: &Run, discovery: &Mutex<Discovery>) {
                 warn!("{warning}");
             }
             if let Ok(mut discovery) = discovery.lock() {
+                apply(&loaded.config, &mut discovery);
                 discovery.reload(rules(&loaded.config));
             }
             info!("The selection was reloaded.");

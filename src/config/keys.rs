@@ -97,7 +97,7 @@ pub(super) const KEYS: &[Key] = &[
         "Resource attributes of every traced process; what its own environment says wins.").example("deployment.environment=test,team=a"),
 
     key("discovery.instrument", Selectors, &[],
-        "List of entries; a process is traced when all conditions of one entry hold: open_ports, exe_path, cmd_args, target_pids, languages. name and namespace set the service, sampler.name and sampler.arg its sampler (not built yet). The first entry that holds wins. With --set, YAML in one line.").example("[{open_ports: 8080, exe_path: '*/java', name: shop}]"),
+        "List of entries; a process is traced when all conditions of one entry hold: open_ports, exe_path, cmd_args, target_pids, languages. name and namespace set the service, sampler.name and sampler.arg its sampler (not built yet), context_propagation whether its requests are given headers. The first entry that holds wins. With --set, YAML in one line.").example("[{open_ports: 8080, exe_path: '*/java', name: shop}]"),
     key("discovery.exclude_instrument", Selectors, &[],
         "The same, of processes that are never traced.").example("[{exe_path: '*/postgres'}]"),
     key("discovery.default_exclude_instrument", Selectors, &[],
@@ -112,7 +112,7 @@ pub(super) const KEYS: &[Key] = &[
         "The port by which such an export is told.").inert(),
 
     key("ebpf.context_propagation", Text, &["OTEL_EBPF_BPF_CONTEXT_PROPAGATION"],
-        "Write context into outgoing requests: disabled, headers, tcp, `headers,tcp`, all. Not built yet: nothing is written. OBI's old `ip` is read and ignored."),
+        "Write context into outgoing requests: disabled, headers, tcp, `headers,tcp`, all. Of these, headers is built. OBI's old `ip` is read and ignored."),
     key("ebpf.enable_context_propagation", Bool, &["OTEL_EBPF_BPF_ENABLE_CONTEXT_PROPAGATION"],
         "Beyla's old spelling of `context_propagation: all`."),
     key("ebpf.max_transaction_time", Duration, &["OTEL_EBPF_BPF_MAX_TRANSACTION_TIME"],
@@ -207,6 +207,10 @@ pub(super) const KEYS: &[Key] = &[
 
     key("spanwire.tier", Text, &["SPANWIRE_TIER"],
         "Which hooks to use: auto, a (fentry/fexit), c (tracepoints)."),
+    key("spanwire.claim", Text, &["SPANWIRE_CLAIM"],
+        "How long sockets are claimed to write headers: auto, lasting, brief (one request). See docs/PROPAGATION.md."),
+    key("spanwire.never_write_to", Text, &["SPANWIRE_NEVER_WRITE_TO"],
+        "Destinations whose requests are never given a header: addresses and networks, with a port or without.").example("10.0.0.0/8,192.0.2.7:9200,[fd00::/8]:443"),
     key("spanwire.link_attribute", Bool, &["SPANWIRE_LINK_ATTRIBUTE"],
         "Put how the parent is known into the span, as spanwire.link."),
     key("spanwire.ring_size", Bytes, &["SPANWIRE_RING_SIZE"],
@@ -214,8 +218,17 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// What an entry of `discovery` may say.
-pub(super) const ENTRY: &[&str] =
-    &["open_ports", "exe_path", "cmd_args", "target_pids", "languages", "name", "namespace", "sampler"];
+pub(super) const ENTRY: &[&str] = &[
+    "open_ports",
+    "exe_path",
+    "cmd_args",
+    "target_pids",
+    "languages",
+    "name",
+    "namespace",
+    "sampler",
+    "context_propagation",
+];
 
 #[cfg(test)]
 mod tests {

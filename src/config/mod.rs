@@ -13,6 +13,7 @@ mod keys;
 mod legacy;
 mod load;
 mod model;
+mod nets;
 mod report;
 mod resolve;
 mod types;
@@ -29,10 +30,12 @@ pub use model::{
     Config, DefaultExclude, Discovery, Ebpf, HealthCheck, InternalMetrics, Own, PrometheusPort, SamplerName,
     Selector, Shutdown, Traces,
 };
+pub use nets::{Net, Nets};
 pub use report::{Effective, Origin, Severity, Warning};
 pub(crate) use resolve::percent_decoded;
 pub use resolve::{RootSampler, Sampler};
 pub use types::{Glob, IntSet, Span as GoDuration};
 pub use words::{
-    Compression, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation, ProtocolName, TierName,
+    Claim, Compression, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation, ProtocolName,
+    TierName,
 };

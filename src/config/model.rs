@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::nets::Nets;
 use super::types::{self, Glob, IntSet, Span};
 use super::words::{
-    Compression, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation, ProtocolName, TierName,
+    Claim, Compression, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation, ProtocolName,
+    TierName,
 };
 
 /// Everything that can be configured.
@@ -114,6 +116,8 @@ pub struct Selector {
     pub languages: Option<Glob>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampler: Option<SamplerName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_propagation: Option<Propagation>,
 }
 
 impl Selector {
@@ -319,6 +323,8 @@ impl Default for HealthCheck {
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct Own {
     pub tier: TierName,
+    pub claim: Claim,
+    pub never_write_to: Nets,
     pub link_attribute: bool,
     #[serde(deserialize_with = "types::bytes")]
     pub ring_size: u32,
@@ -326,6 +332,12 @@ pub struct Own {
 
 impl Default for Own {
     fn default() -> Self {
-        Self { tier: TierName::Auto, link_attribute: false, ring_size: 4 << 20 }
+        Self {
+            tier: TierName::Auto,
+            claim: Claim::Auto,
+            never_write_to: Nets::default(),
+            link_attribute: false,
+            ring_size: 4 << 20,
+        }
     }
 }

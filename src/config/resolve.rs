@@ -183,10 +183,17 @@ impl Config {
         }
     }
 
-    /// Whether writing context was asked for, in any spelling.
+    /// Whether writing headers was asked for, in any spelling.
     #[must_use]
-    pub fn wants_propagation(&self) -> bool {
-        self.ebpf.enable_context_propagation || !self.ebpf.context_propagation.is_disabled()
+    pub fn wants_headers(&self) -> bool {
+        self.ebpf.enable_context_propagation || self.ebpf.context_propagation.headers
+    }
+
+    /// Whether any process is to be given headers.
+    #[must_use]
+    pub fn wants_headers_somewhere(&self) -> bool {
+        let asks = |entry: &Selector| entry.context_propagation.is_some_and(|own| own.headers);
+        self.wants_headers() || self.discovery.instrument.iter().any(asks)
     }
 
     /// All selectors: the global ones make one entry, as in OBI.

@@ -95,6 +95,10 @@ words! {
     TierName { Auto = "auto", A = "a", C = "c" } default Auto
 }
 words! {
+    /// `spanwire.claim`.
+    Claim { Auto = "auto", Lasting = "lasting", Brief = "brief" } default Auto
+}
+words! {
     /// `internal_metrics.exporter`.
     MetricsExporter { Disabled = "disabled", Prometheus = "prometheus", Otel = "otel" } default Disabled
 }

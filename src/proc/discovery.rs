@@ -10,6 +10,7 @@ use crate::bpf::Control;
 use crate::config::Selector;
 use crate::enrich::Naming;
 use crate::event::ProcEvent;
+use crate::propagation::Propagation;
 use crate::span::Resource;
 
 /// Resources of processes that are gone, kept for the spans still on their way.
@@ -107,13 +108,25 @@ pub struct Discovery {
     /// Started by `spanwire run -- CMD`, with descendants: selected whatever they run.
     command: HashSet<u32>,
     exits: u32,
+    propagation: Option<Propagation>,
+    /// Where the entry that selects a process does not say.
+    propagate: bool,
 }
 
 impl Discovery {
     /// Nothing is selected yet.
     #[must_use]
     pub fn new(rules: Rules, naming: Naming, control: Control) -> Self {
-        Self { rules, naming, control, selection: Arc::default(), command: HashSet::new(), exits: 0 }
+        Self {
+            propagation: None,
+            propagate: false,
+            rules,
+            naming,
+            control,
+            selection: Arc::default(),
+            command: HashSet::new(),
+            exits: 0,
+        }
     }
 
     /// For the assembler.
@@ -136,9 +149,20 @@ impl Discovery {
             selection.live.insert(facts.pid, resource);
         });
         self.control.select(facts.pid, language.threads_hold_requests());
+        self.propagate(facts.pid, name);
+    }
+
+    fn propagate(&self, pid: u32, entry: Option<&Selector>) {
+        if let Some(propagation) = &self.propagation {
+            let own = entry.and_then(|entry| entry.context_propagation);
+            propagation.adopt(pid, own.map_or(self.propagate, |own| own.headers));
+        }
     }
 
     fn drop_process(&mut self, pid: u32) {
+        if let Some(propagation) = &self.propagation {
+            propagation.adopt(pid, false);
+        }
         self.control.deselect(pid);
         self.with(|selection| selection.leave(pid));
     }
@@ -174,16 +198,23 @@ impl Discovery {
 
     /// Other rules: what they select now is taken up, what they do not is let go.
     pub fn reload(&mut self, rules: Rules) {
-        self.rules = rules;
+        self.rules = rules.clone();
         let now: Vec<u32> = self.with(|selection| selection.live.keys().copied().collect());
         for pid in now {
-            let keep = self.command.contains(&pid)
-                || Facts::read(pid).is_some_and(|facts| self.rules.select(&facts, None).is_some());
-            if !keep {
+            let entry = Facts::read(pid).and_then(|facts| rules.select(&facts, None));
+            if entry.is_some() || self.command.contains(&pid) {
+                self.propagate(pid, entry);
+            } else {
                 self.drop_process(pid);
             }
         }
         self.scan();
+    }
+
+    /// From now on processes that are selected are given headers, by default if `always`.
+    pub fn set_propagation(&mut self, propagation: Option<Propagation>, always: bool) {
+        self.propagation = propagation;
+        self.propagate = always;
     }
 
     /// Takes an event of the kernel side.
@@ -194,6 +225,9 @@ impl Discovery {
                     self.command.insert(child);
                 }
                 // It may have gone on to exec, or be gone; then those events follow.
+                if let Some(propagation) = &self.propagation {
+                    propagation.forked(parent, child);
+                }
                 let resource = self.with(|selection| selection.resource(parent));
                 if let Some(resource) = resource {
                     let resource = Arc::new(self.naming.of_child(&resource, child));
@@ -214,6 +248,9 @@ impl Discovery {
             ProcEvent::Exit { pid } => {
                 self.command.remove(&pid);
                 self.control.forget(pid);
+                if let Some(propagation) = &self.propagation {
+                    propagation.gone(pid);
+                }
                 self.with(|selection| selection.leave(pid));
                 self.exits += 1;
                 if self.exits.is_multiple_of(256) {

@@ -39,6 +39,12 @@ fn inode(link: &str) -> Option<u32> {
     link.split_once('[')?.1.strip_suffix(']')?.parse().ok()
 }
 
+/// Inode of the network namespace of a process.
+#[must_use]
+pub fn netns(pid: u32) -> Option<u32> {
+    link(pid, "ns/net").as_deref().and_then(inode)
+}
+
 impl Facts {
     /// Reads `/proc/PID`; `None` for kernel threads and processes that are gone.
     #[must_use]
@@ -49,7 +55,7 @@ impl Facts {
             .split(|b| *b == 0)
             .map(|arg| String::from_utf8_lossy(arg).into_owned())
             .collect();
-        let netns = link(pid, "ns/net").as_deref().and_then(inode).unwrap_or(0);
+        let netns = netns(pid).unwrap_or(0);
         Some(Self { pid, exe, args, netns })
     }
 

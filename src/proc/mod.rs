@@ -6,6 +6,6 @@ mod language;
 mod listen;
 
 pub use discovery::{Discovery, Rules, Selection};
-pub use facts::Facts;
+pub use facts::{Facts, netns};
 pub use language::Language;
 pub use listen::{listeners, listeners_of};

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+#define IN_SK_MSG
+#include "core.h"
+#include "inject.h"
+
+/*
+ * An object of its own: where the kernel refuses it, tracing goes on without. It shares all maps
+ * with the tracer.
+ */
+const volatile struct tracer_config cfg = {};
+__s64 joins_live SEC(".data.shared") = 0;
+
+/*
+ * Sockets whose sends pass through on_message(), by cookie. Membership changes a socket's behaviour
+ * on some kernels (docs/PROPAGATION.md), so only client sockets of processes that inject are in it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u64);
+} claims SEC(".maps");
+
+/* What user space has to do: no program that runs here may delete from `claims`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} rb_claim SEC(".maps");
+
+const struct ev_claim *btf_anchor_claim __attribute__((unused));
+
+/* Addresses that nothing is written to; an entry with ports has them in `denied_ports`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct net_prefix);
+	__type(value, __u32);
+} denied SEC(".maps");
+
+static __always_inline bool is_denied(const struct sk_ctx *c)
+{
+	struct net_prefix key = {.bits = 128 + 16};
+	__u32 *hit;
+
+	key.port = bpf_htons(c->rport);
+	__builtin_memcpy(key.addr, c->raddr, 16);
+	hit = bpf_map_lookup_elem(&denied, &key);
+	if (hit)
+		return true;
+	key.port = 0;
+	return bpf_map_lookup_elem(&denied, &key);
+}
+
+static __always_inline void let_go(struct bpf_sock_ops *ops, struct sk_ctx *c)
+{
+	__u64 cookie = c->cookie;
+
+	bpf_map_delete_elem(&claims, &cookie);
+	c->inject &= ~(INJECT_BRIEFLY | INJECT_READY);
+}
+
+static __always_inline int established(struct bpf_sock_ops *ops, struct bpf_sock *sk,
+				       struct sk_ctx *c)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u32 select = tgid_selected(c->tgid);
+	__u64 cookie = c->cookie;
+
+	if (c->role != ROLE_CLIENT || !(select & SELECT_INJECT))
+		return 1;
+	/* somebody else's: another sockmap, or a protocol on top of TCP */
+	if (!tp || BPF_CORE_READ((struct sock *)tp, sk_user_data)) {
+		stat_inc(STAT_CLAIM_HELD);
+		return 1;
+	}
+	if (is_denied(c)) {
+		stat_inc(STAT_CLAIM_DENIED);
+		return 1;
+	}
+	if (bpf_sock_hash_update(ops, &claims, &cookie, BPF_NOEXIST)) {
+		stat_inc(STAT_CLAIM_REFUSED);
+		return 1;
+	}
+	stat_inc(STAT_CLAIMED);
+	if (select & SELECT_BRIEFLY) {
+		c->inject |= INJECT_BRIEFLY;
+		bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG |
+						   BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
+	}
+	return 1;
+}
+
+/* Does the segment that came in carry payload? */
+static __always_inline bool has_payload(struct bpf_sock_ops *ops)
+{
+	__u8 *tcp = ops->skb_data, *end = ops->skb_data_end;
+
+	if (tcp + 14 > end)
+		return true;
+	return ops->skb_len > (tcp[12] >> 4) * 4;
+}
+
+SEC("sockops")
+int on_sockops(struct bpf_sock_ops *ops)
+{
+	struct bpf_sock *sk = ops->sk;
+	struct sk_ctx *c;
+
+	if (!sk)
+		return 1;
+	switch (ops->op) {
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
+		break;
+	default:
+		return 1;
+	}
+	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	if (!c)
+		return 1;
+	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		return established(ops, sk, c);
+	if (!(c->inject & INJECT_BRIEFLY))
+		return 1;
+	/* before the request's first segment leaves, or the first answer arrives */
+	if (ops->op == BPF_SOCK_OPS_HDR_OPT_LEN_CB ? c->inject & INJECT_READY : has_payload(ops)) {
+		let_go(ops, c);
+		bpf_sock_ops_cb_flags_set(ops, 0);
+	}
+	return 1;
+}
+
+/*
+ * The bytes in reach. In assembly: the compiler makes one load of several with a computed offset,
+ * which the verifier forbids for a context.
+ */
+#define MSG_FIELD(msg, field)                                                                      \
+	({                                                                                         \
+		void *value;                                                                       \
+		asm volatile("%0 = *(u64 *)(%1 + %2)"                                              \
+			     : "=r"(value)                                                         \
+			     : "r"(msg), "i"(__builtin_offsetof(struct sk_msg_md, field)));        \
+		value;                                                                             \
+	})
+
+/* Is it sure that the socket takes `bytes` more without waiting? */
+static __always_inline bool has_room(struct tcp_sock *tp, __u32 bytes)
+{
+	struct sock *sk = (struct sock *)tp;
+	__s32 room = sk->sk_sndbuf - sk->sk_wmem_queued;
+
+	/* half as much again for the overhead of small segments */
+	return room > (__s32)(bytes + bytes / 2 + 4096);
+}
+
+/* Why the request whose head just ended is left as it is; 0: it is not. */
+static __always_inline __u32 refusal(const struct scratch *s, const struct sk_ctx *c, __u8 trusted)
+{
+	const struct head_info *h = &s->f.head;
+
+	if (!trusted)
+		return STAT_INJECT_UNSYNCED;
+	if (h->is_upgrade || h->is_connect)
+		return STAT_INJECT_UPGRADE;
+	if (h->bare || h->bad || (h->te && !h->chunked))
+		return STAT_INJECT_FRAMING;
+	return 0;
+}
+
+/*
+ * Writes the line at `at`, the end of a header block. The message is made one piece again, as
+ * each piece is sent by itself, and a small one may wait for an acknowledgement. Returns the
+ * bytes inserted.
+ */
+static __always_inline __u32 insert(struct sk_msg_md *msg, __u32 at, const struct open_req *r)
+{
+	struct tp_line line;
+	void *data, *end;
+	__u8 *to;
+	int i;
+
+	tp_line_write(&line, r->ev.trace_id, r->ev.span_id, r->ev.trace_flags);
+	if (bpf_msg_push_data(msg, at, TP_LINE, 0))
+		return 0;
+	if (bpf_msg_pull_data(msg, 0, at + TP_LINE + 1, 0) &&
+	    bpf_msg_pull_data(msg, at, at + TP_LINE, 0)) {
+		bpf_msg_pop_data(msg, at, TP_LINE, 0);
+		return 0;
+	}
+	data = MSG_FIELD(msg, data);
+	end = MSG_FIELD(msg, data_end);
+	if (end - data == TP_LINE) /* the second way: only the line is in reach */
+		at = 0;
+	barrier_var(at);
+	if (at > 0xff00)
+		return 0;
+	to = data + at;
+	if ((void *)(to + TP_LINE) > end)
+		return 0;
+	for (i = 0; i < TP_LINE; i++)
+		to[i] = line.text[i];
+	return TP_LINE;
+}
+
+static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, struct scratch *s,
+				    struct sk_ctx *c, __u8 trusted)
+{
+	__u32 slot = c->slots[s->f.stream % PIPELINE_MAX], why, done, at;
+	struct open_req *r = slot_at(slot - 1);
+
+	if (s->f.head.tp_count)
+		return 0; /* counted already */
+	why = refusal(s, c, trusted);
+	if (why) {
+		stat_inc(why);
+		return 0;
+	}
+	if (!slot || !r || r->tag != req_tag(c->cookie, s->f.stream)) {
+		stat_inc(STAT_INJECT_UNKNOWN);
+		return 0;
+	}
+	/* before the empty line; its carriage return is in this message, or half_end saw it */
+	at = s->f.pos - (s->f.half_end ? 1 : 2);
+	if (s->f.pos + s->f.half_end < 2) {
+		stat_inc(STAT_INJECT_FAILED);
+		return 0;
+	}
+	if (!has_room(tp, s->f.pos + TP_LINE)) {
+		stat_inc(STAT_INJECT_NO_ROOM);
+		return 0;
+	}
+	done = insert(msg, at, r);
+	stat_inc(done ? STAT_INJECT_DONE : STAT_INJECT_FAILED);
+	return done;
+}
+
+/* Nothing in this connection concerns us any more. */
+static __always_inline void leave(struct sk_msg_md *msg, struct sk_ctx *c)
+{
+	struct ev_claim *ev;
+
+	bpf_msg_apply_bytes(msg, ~0U);
+	if (c->inject & INJECT_LEFT)
+		return;
+	ev = bpf_ringbuf_reserve(&rb_claim, sizeof(*ev), 0);
+	if (!ev)
+		return;
+	ev->cookie = c->cookie;
+	ev->tgid = c->tgid;
+	ev->pad = 0;
+	bpf_ringbuf_submit(ev, BPF_RB_FORCE_WAKEUP);
+	c->inject |= INJECT_LEFT;
+}
+
+static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock *tp,
+					 struct sk_ctx *c, __u64 who, __u32 gap)
+{
+	struct h1_dir *d = &c->req;
+	__u8 trusted = c->inject & INJECT_TRUSTED;
+	__u32 len = msg->size, fed, done = 0;
+	struct src src = {.kind = SRC_KBUF};
+	struct scratch *s;
+
+	if (MSG_FIELD(msg, data) + 1 > MSG_FIELD(msg, data_end))
+		/* pages of a file, or of a pipe: heads are copied, they are rare there */
+		bpf_msg_pull_data(msg, 0, len < HEAD_PIECE ? len : HEAD_PIECE, 0);
+	src.ptr = (__u64)MSG_FIELD(msg, data);
+	len = MSG_FIELD(msg, data_end) - MSG_FIELD(msg, data);
+	s = scratch_take();
+	if (!s || !len) {
+		if (s)
+			scratch_put(s);
+		conn_resync(c, bpf_ktime_get_ns(), STAT_LOST_SYNC);
+		return;
+	}
+	s->f.sk = (__u64)tp;
+	s->f.now = bpf_ktime_get_ns();
+	s->f.tgid = who;
+	s->f.select = who >> 32;
+	s->f.is_rsp = 0;
+	s->f.one_head = 1;
+	if (gap) {
+		feed_init(&s->f, &no_bytes, gap);
+		s->f.seq = tp->write_seq - gap;
+		s->f.fault = gap > 1U << 30;
+		http1_feed(s, c);
+	}
+	feed_init(&s->f, &src, len);
+	s->f.seq = tp->write_seq;
+	http1_feed(s, c);
+	fed = s->f.pos;
+	if (s->f.stopped && c->proto == PROTO_HTTP1)
+		done = inject(msg, tp, s, c, trusted);
+	if (c->inject & INJECT_BRIEFLY && s->f.stopped)
+		c->inject |= INJECT_READY;
+	scratch_put(s);
+	if (c->proto != PROTO_HTTP1) {
+		leave(msg, c);
+		return;
+	}
+	if (d->state == H1_SYNC) {
+		d->seq_valid = 0;
+		return;
+	}
+	fed += done;
+	d->next_seq += fed;
+	if ((d->state == H1_BODY || d->state == H1_CHUNK_DATA) && has_room(tp, len + done))
+		fed += d->remain < 1U << 30 ? d->remain : 1U << 30;
+	bpf_msg_apply_bytes(msg, fed);
+}
+
+SEC("sk_msg")
+int on_message(struct sk_msg_md *msg)
+{
+	struct bpf_sock *sk = msg->sk;
+	struct tcp_sock *tp;
+	struct sk_ctx *c;
+	struct h1_dir *d;
+	__u32 gap;
+	__u64 who;
+
+	if (!sk)
+		return SK_PASS;
+	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!c || !tp)
+		return SK_PASS;
+	who = current_selected();
+	if (c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT || !(who >> 32 & SELECT_INJECT)) {
+		leave(msg, c);
+		return SK_PASS;
+	}
+	d = &c->req;
+	gap = seq_gap(d, tp->write_seq, 0);
+	if (!gap && d->state == H1_BODY && d->remain >= msg->size) {
+		/* on_send() counts these */
+		bpf_msg_apply_bytes(msg, d->remain < 1U << 30 ? d->remain : 1U << 30);
+		return SK_PASS;
+	}
+	c->inject |= INJECT_FED;
+	feed_message(msg, tp, c, who, gap);
+	return SK_PASS;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
