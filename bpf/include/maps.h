@@ -65,14 +65,31 @@ struct {
 	__type(value, struct open_req);
 } slots SEC(".maps") __weak;
 
+#define FREED_MAX 64
+
+/* Slots that this CPU freed last: taken again first, while they are in its cache. */
+struct freed {
+	__u32 count;
+	__u32 slots[FREED_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct freed);
+} freed_slots SEC(".maps") __weak;
+
 /* Entries in `joins`: while there are none, servers need not look. */
 extern __s64 joins_live;
 
-/* Outgoing requests under way, for the server at the other end. The client's side deletes. */
+/*
+ * Outgoing requests under way, for the server at the other end. The client's side deletes.
+ * Preallocated, as every client request makes and deletes one.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SLOTS);
 	__type(key, struct join_key);
 	__type(value, struct join);
 } joins SEC(".maps") __weak;

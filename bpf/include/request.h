@@ -122,13 +122,47 @@ static __always_inline struct open_req *slot_at(__u32 slot)
 	return bpf_map_lookup_elem(&slots, &slot);
 }
 
+/* What was noted here may be taken or noted twice by now: a hint, which the tag decides about. */
+static __always_inline void slot_note(__u32 slot)
+{
+	__u32 zero = 0, at;
+	struct freed *f = bpf_map_lookup_elem(&freed_slots, &zero);
+
+	if (!f)
+		return;
+	at = f->count;
+	if (at >= FREED_MAX)
+		return;
+	f->slots[at] = slot;
+	f->count = at + 1;
+}
+
+static __always_inline __u32 slot_noted(void)
+{
+	__u32 zero = 0, at;
+	struct freed *f = bpf_map_lookup_elem(&freed_slots, &zero);
+
+	if (!f)
+		return SLOTS;
+	at = f->count - 1;
+	if (at >= FREED_MAX)
+		return SLOTS;
+	f->count = at;
+	return f->slots[at];
+}
+
 /*
- * Takes a free slot for `tag`, found by its hash: slots of requests that begin together lie
- * apart, and CPUs do not meet. Returns its index plus one, 0 if none was free.
+ * Takes a free slot for `tag`: the one this CPU freed last, or one found by hash, so that those of
+ * requests that begin together lie apart. Returns its index plus one, 0 if none was free.
  */
 __separately int slot_take(__u64 tag)
 {
 	__u32 start = tag * 0x9e3779b97f4a7c15ULL >> 50;
+	__u32 noted = slot_noted();
+	struct open_req *hot = slot_at(noted);
+
+	if (hot && __sync_val_compare_and_swap(&hot->tag, 0, tag) == 0)
+		return noted + 1;
 
 	/* unrolled: 6.1 refuses a loop whose way back is no jump */
 #pragma unroll
@@ -687,6 +721,7 @@ __separately int request_end(struct sk_ctx *c, const struct ending *e)
 		stat_inc(STAT_RING_FULL_SPAN);
 out:
 	r->tag = 0;
+	slot_note(slot - 1);
 	return 0;
 }
 
