@@ -10,7 +10,7 @@
 enum abi_limits {
 	HEAD_MAX = 16384,    /* a longer request or response head is not followed */
 	HEAD_CAPTURE = 4096, /* bytes of a request head that reach user space */
-	HEAD_INLINE = 344,   /* bytes of it that travel in the span's record */
+	HEAD_INLINE = 336,   /* bytes of it that travel in the span's record */
 	SLOTS = 16384,	     /* open requests of the host */
 	UNIX_PATH_MAX = 108,
 	PIPELINE_MAX = 32, /* open requests of one HTTP/1 connection */
@@ -156,11 +156,12 @@ enum span_flag {
  */
 struct open_req {
 	__u64 tag;	   /* cookie << 20 | number; 0: free, 1: being reported */
-	__u8 header_id[8]; /* of the traceparent received: key in by_parent */
+	__u8 header_id[8]; /* server: of the traceparent received, key in by_parent */
 	__u32 join_seq;
 	__u32 proc;  /* index in procs, plus one */
 	__u32 flags; /* enum req_flag */
 	__u32 pad;
+	__u64 caller; /* client: tag of the server request that it is made for */
 	struct ev_span ev;
 	__u8 head[HEAD_INLINE];
 };

@@ -16,12 +16,17 @@
 #define IOV_MAX	    1024
 #define CONTROL_MAX 32
 #define SCRATCHES   3
+#define TS_LINES    8
 
 struct head_info {
 	__u64 length; /* Content-Length */
 	struct traceparent tp;
 	__u32 tp_count;
 	__u32 lines;
+	__u32 ts_count; /* lines of tracestate, and where their values are */
+	__u32 ts_from[TS_LINES];
+	__u32 ts_to[TS_LINES];
+	__u32 pad2;
 	__u16 status;
 	__u8 has_length;
 	__u8 bad; /* framing cannot be trusted */
@@ -40,6 +45,7 @@ struct head_info {
 enum known_header {
 	HDR_OTHER,
 	HDR_TRACEPARENT,
+	HDR_TRACESTATE,
 	HDR_FRAMING,
 };
 
@@ -81,10 +87,29 @@ struct feed {
 	struct head_info head;
 };
 
+/* How far a tracestate was read; see tracestate.h. */
+struct ts_walk {
+	__u32 at;
+	__u32 to;
+	__u32 len;   /* written */
+	__u32 solid; /* ... up to the last character that is no space */
+	__u32 whole; /* ... up to the end of the last member that is complete */
+	__u32 part;  /* characters of the key or value so far */
+	__u32 members;
+	__u8 state;
+	__u8 digit; /* the key starts with one: it must have a vendor */
+	__u8 tab;   /* only white space may follow, to the end of the member */
+	__u8 some;  /* of the value is no blank */
+	__u8 bad;
+	__u8 full;
+	__u8 pad[6];
+};
+
 struct scratch {
 	__u32 busy;
 	__u32 pad;
 	struct feed f;
+	struct ts_walk ts;
 	struct ev_head ev; /* directly followed by the head: one record, one copy */
 	__u8 buf[HEAD_ROOM + UNIX_PATH_MAX + 4];
 };

@@ -217,6 +217,18 @@ __separately int traceparent_header(struct scratch *s, __u32 from, __u32 to)
 	return 0;
 }
 
+static __always_inline void tracestate_header(struct head_info *h, __u32 from, __u32 to)
+{
+	__u32 line = h->ts_count++;
+
+	h->last = HDR_TRACESTATE;
+	barrier_var(line);
+	if (line < TS_LINES) {
+		h->ts_from[line] = from;
+		h->ts_to[line] = to;
+	}
+}
+
 static __always_inline void header_line(struct scratch *s, __u32 start, __u32 len)
 {
 	struct head_info *h = &s->f.head;
@@ -228,6 +240,8 @@ static __always_inline void header_line(struct scratch *s, __u32 start, __u32 le
 			h->tp_count = 2;
 		else if (h->last == HDR_FRAMING)
 			h->bad = 1;
+		else if (h->last == HDR_TRACESTATE)
+			h->ts_count = TS_LINES + 1;
 		return;
 	}
 	h->last = HDR_OTHER;
@@ -243,6 +257,10 @@ static __always_inline void header_line(struct scratch *s, __u32 start, __u32 le
 		if (len >= 12 && word == WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r') &&
 		    (ld8(s, start + 4) | LOWER) == WORD('e', 'p', 'a', 'r', 'e', 'n', 't', ':'))
 			traceparent_header(s, start + 12, start + len);
+		else if (len >= 11 && word == WORD('t', 'r', 'a', 'c', 'e', 's', 't', 'a') &&
+			 (ld8(s, start + 3) | LOWER) ==
+			     WORD('c', 'e', 's', 't', 'a', 't', 'e', ':'))
+			tracestate_header(h, start + 11, start + len);
 		else if (len >= 18 && word == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
 			 (ld8(s, start + 8) | LOWER) ==
 			     WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') &&

@@ -5,7 +5,8 @@
 #include "common.h"
 
 /* "traceparent: 00-", 32 digits, '-', 16 digits, '-', 2 digits, end of line */
-#define TP_LINE 70
+#define TP_LINE	    70
+#define TS_NAME_LEN 12 /* "tracestate: " */
 
 struct tp_line {
 	__u8 text[72];

@@ -103,6 +103,15 @@ struct {
 	__type(value, struct by_parent);
 } by_parent SEC(".maps") __weak;
 
+/* By tag of the server request that it came with, where something may be passed on. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SLOTS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct tracestate);
+} tracestates SEC(".maps") __weak;
+
 /* Destinations called by background work. User space deletes those of dead processes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -2,7 +2,7 @@
 #ifndef __REQUEST_H
 #define __REQUEST_H
 
-#include "feed.h"
+#include "tracestate.h"
 
 /*
  * Requests: their identity, their parent, their beginning and end. Protocols call
@@ -180,6 +180,7 @@ __separately int slot_take(__u64 tag)
 /* What a call inherits from an open server request. */
 struct parent {
 	struct trace_ctx ctx;
+	__u64 tag;
 	__u32 tgid;
 	__u8 trace_flags;
 	__u8 link;
@@ -202,6 +203,7 @@ static __always_inline bool parent_from(const struct req_ref *ref, struct parent
 	if (!r || !ref->tag || r->tag != ref->tag || r->ev.role != ROLE_SERVER)
 		return false;
 	__builtin_memcpy(&out->ctx, r->ev.trace_id, sizeof(out->ctx));
+	out->tag = ref->tag;
 	out->tgid = r->ev.hdr.tgid;
 	out->trace_flags = r->ev.trace_flags;
 	barrier();
@@ -377,6 +379,22 @@ static __always_inline __u64 unix_peer_cookie(struct sock *sk)
 	return peer ? BPF_CORE_READ(peer, __sk_common.skc_cookie.counter) : 0;
 }
 
+/* Keeps the list for the calls that this request causes. */
+static __always_inline void tracestate_keep(struct scratch *s, struct open_req *r, __u64 tag)
+{
+	struct tracestate *ts;
+	struct head *none;
+	__u32 zero = 0;
+
+	none = bpf_map_lookup_elem(&no_head, &zero);
+	if (!none || bpf_map_update_elem(&tracestates, &tag, none, BPF_NOEXIST))
+		return;
+	r->flags |= REQ_STATE;
+	ts = bpf_map_lookup_elem(&tracestates, &tag);
+	if (ts)
+		tracestate_collect(s, ts);
+}
+
 static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, struct open_req *r,
 					 const struct req_ref *ref)
 {
@@ -407,6 +425,8 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 	} else {
 		span_root(ev);
 	}
+	if (header && h->ts_count && s->f.select & SELECT_INJECT)
+		tracestate_keep(s, r, ref->tag);
 	if (header) {
 		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = s->f.tgid};
 		struct by_parent *old = bpf_map_lookup_elem(&by_parent, &bk);
@@ -460,6 +480,7 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 		}
 	} else if (parent.found) {
 		span_child(ev, &parent.ctx, parent.trace_flags, parent.link);
+		r->caller = parent.tag;
 	} else {
 		span_root(ev);
 	}
@@ -610,6 +631,7 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	c->slots[s->f.stream % PIPELINE_MAX] = slot;
 	r->proc = proc;
 	r->flags = 0;
+	r->caller = 0;
 	__builtin_memset(&r->ev, 0, sizeof(r->ev));
 	r->ev.hdr.ts = s->f.first_ns;
 	r->ev.hdr.kind = EV_SPAN;
@@ -698,6 +720,8 @@ __separately int request_end(struct sk_ctx *c, const struct ending *e)
 		__builtin_memcpy(bk.ctx.span_id, r->header_id, 8);
 		bpf_map_delete_elem(&by_parent, &bk);
 	}
+	if (r->flags & REQ_STATE)
+		bpf_map_delete_elem(&tracestates, &tag);
 	if (r->flags & REQ_JOINABLE) {
 		struct join_key jk;
 

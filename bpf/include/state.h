@@ -30,6 +30,7 @@ enum req_flag {
 	REQ_BY_PARENT = 4, /* has an entry in by_parent */
 	REQ_JOINABLE = 8,  /* has an entry in joins, under join_seq */
 	REQ_HELD = 16,	   /* a task holds it in cur */
+	REQ_STATE = 32,	   /* has an entry in tracestates */
 };
 
 enum h1_state {
@@ -184,6 +185,13 @@ struct join {
 	struct trace_ctx ctx;
 	__u32 trace_flags;
 	__u32 pad;
+};
+
+#define TS_MAX 1024 /* W3C asks for 512 at least */
+
+struct tracestate {
+	__u32 len;
+	__u8 text[TS_MAX];
 };
 
 struct by_parent_key {

@@ -170,38 +170,69 @@ static __always_inline __u32 refusal(const struct scratch *s, const struct sk_ct
 }
 
 /*
- * Writes the line at `at`, the end of a header block. The message is made one piece again, as
- * each piece is sent by itself, and a small one may wait for an acknowledgement. Returns the
- * bytes inserted.
+ * Makes room for `bytes` at `at`, and the message one piece again: each piece is sent by itself, and
+ * a small one may wait for an acknowledgement. Where there is no memory for that, the room alone is
+ * in reach. Returns where it begins in the bytes that are in reach, negative if nothing was done.
  */
-static __always_inline __u32 insert(struct sk_msg_md *msg, __u32 at, const struct open_req *r)
+static __always_inline int make_room(struct sk_msg_md *msg, __u32 at, __u32 bytes)
 {
-	struct tp_line line;
-	void *data, *end;
-	__u8 *to;
-	int i;
+	if (bpf_msg_push_data(msg, at, bytes, 0))
+		return -1;
+	if (!bpf_msg_pull_data(msg, 0, at + bytes + 1, 0))
+		return at;
+	if (!bpf_msg_pull_data(msg, at, at + bytes, 0))
+		return 0;
+	bpf_msg_pop_data(msg, at, bytes, 0);
+	return -1;
+}
 
+/* Writes the lines at `at`, the end of a header block. Returns the bytes inserted. */
+static __always_inline __u32 insert(struct sk_msg_md *msg, __u32 at, const struct open_req *r,
+				    const struct tracestate *ts)
+{
+	__u32 len = ts ? ts->len : 0, room = TP_LINE;
+	struct tp_line line;
+	void *end;
+	__u8 *to;
+	int from;
+
+	barrier_var(len);
+	if (len > TS_MAX)
+		return 0;
+	if (len)
+		room += TS_NAME_LEN + len + 2;
 	tp_line_write(&line, r->ev.trace_id, r->ev.span_id, r->ev.trace_flags);
-	if (bpf_msg_push_data(msg, at, TP_LINE, 0))
+	from = make_room(msg, at, room);
+	if (from < 0)
 		return 0;
-	if (bpf_msg_pull_data(msg, 0, at + TP_LINE + 1, 0) &&
-	    bpf_msg_pull_data(msg, at, at + TP_LINE, 0)) {
-		bpf_msg_pop_data(msg, at, TP_LINE, 0);
-		return 0;
-	}
-	data = MSG_FIELD(msg, data);
 	end = MSG_FIELD(msg, data_end);
-	if (end - data == TP_LINE) /* the second way: only the line is in reach */
-		at = 0;
-	barrier_var(at);
-	if (at > 0xff00)
+	to = MSG_FIELD(msg, data);
+	barrier_var(from);
+	if (from < 0 || from > 0xf000)
 		return 0;
-	to = data + at;
+	to += from;
 	if ((void *)(to + TP_LINE) > end)
 		return 0;
-	for (i = 0; i < TP_LINE; i++)
+	for (int i = 0; i < TP_LINE; i++)
 		to[i] = line.text[i];
-	return TP_LINE;
+	if (!len)
+		return TP_LINE;
+	to += TP_LINE;
+	if ((void *)(to + TS_NAME_LEN + 2) > end)
+		return 0;
+	__builtin_memcpy(to, "tracestate: ", TS_NAME_LEN);
+	to += TS_NAME_LEN;
+	for (int i = 0; i < TS_MAX; i++) {
+		if (i >= len || (void *)(to + i + 1) > end)
+			break;
+		to[i] = ts->text[i];
+	}
+	to += len;
+	if ((void *)(to + 2) > end)
+		return 0;
+	to[0] = '\r';
+	to[1] = '\n';
+	return room;
 }
 
 static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, struct scratch *s,
@@ -209,6 +240,7 @@ static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, 
 {
 	__u32 slot = c->slots[s->f.stream % PIPELINE_MAX], why, done, at;
 	struct open_req *r = slot_at(slot - 1);
+	struct tracestate *ts = NULL;
 
 	if (s->f.head.tp_count)
 		return 0; /* counted already */
@@ -227,11 +259,13 @@ static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, 
 		stat_inc(STAT_INJECT_FAILED);
 		return 0;
 	}
-	if (!has_room(tp, s->f.pos + TP_LINE)) {
+	if (!has_room(tp, s->f.pos + TP_LINE + TS_MAX)) {
 		stat_inc(STAT_INJECT_NO_ROOM);
 		return 0;
 	}
-	done = insert(msg, at, r);
+	if (r->caller && !s->f.head.ts_count)
+		ts = bpf_map_lookup_elem(&tracestates, &r->caller);
+	done = insert(msg, at, r, ts);
 	stat_inc(done ? STAT_INJECT_DONE : STAT_INJECT_FAILED);
 	return done;
 }

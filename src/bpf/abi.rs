@@ -36,5 +36,5 @@ const _: () = {
     assert!(size_of::<ev_proc>() == 24);
     assert!(size_of::<ev_claim>() == 16);
     assert!(size_of::<open_req>() == 512);
-    assert!(offset_of!(open_req, ev) == 32);
+    assert!(offset_of!(open_req, ev) == 40);
 };
