@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
-C_FILES = bpf/include/*.h bpf/tracer/*.bpf.c
+C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
 .PHONY: build demo test e2e bench fmt lint check-fmt clean
 

@@ -152,7 +152,7 @@ static __always_inline bool body_only(struct h1_dir *d, __u32 len)
 }
 
 static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct h1_dir *d, __u64 who,
-				 const struct src *src, __u32 len, __u32 seq, __u32 gap)
+				 const struct src *src, __u32 len, __u32 seq, __u32 gap, __u32 from)
 {
 	struct scratch *s = scratch_take();
 
@@ -177,6 +177,7 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct h1_di
 	if (c->proto == PROTO_HTTP1) {
 		feed_init(&s->f, src, len);
 		s->f.seq = seq;
+		s->f.pos = from;
 		http1_feed(s, c);
 	}
 	scratch_put(s);
@@ -225,7 +226,7 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, __u6
 	}
 	if (!gap && body_only(d, ret))
 		return;
-	feed(sk, c, d, who, flags & MSG_TRUNC_ ? &no_bytes : src, ret, start, gap);
+	feed(sk, c, d, who, flags & MSG_TRUNC_ ? &no_bytes : src, ret, start, gap, 0);
 }
 
 /*
@@ -261,15 +262,15 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 	t->spec_req_next = c->req_next;
 	t->flags |= TASK_SPECULATED;
 	gap = seq_gap(d, seq, len);
-	feed(sk, c, d, who, src, len, seq, gap);
+	feed(sk, c, d, who, src, len, seq, gap, 0);
 }
 
 /*
- * The end of a send that the sk_msg program looked at. It has fed what comes before a body; the
- * sequence tells how much the socket has taken.
+ * The end of a send that the sk_msg program looked at. The sequence tells how much of what the
+ * socket has taken it did not feed: the rest of a body, or all behind the point where it stopped.
  */
-static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, __u64 who,
-				      struct tcp_sock *tp)
+static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, const struct src *src,
+				      __u64 who, struct tcp_sock *tp, int ret)
 {
 	struct h1_dir *d = &c->req;
 	__u32 left;
@@ -283,8 +284,12 @@ static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, __u64 w
 		return;
 	}
 	d->next_seq = tp->write_seq;
-	if (left && !body_only(d, left))
-		feed(sk, c, d, who, &no_bytes, 0, tp->write_seq, left);
+	if (!left || body_only(d, left))
+		return;
+	if (ret < 0 || left > ret)
+		conn_resync(c, bpf_ktime_get_ns(), STAT_INJECT_CUT);
+	else
+		feed(sk, c, d, who, src, ret, tp->write_seq - ret, 0, ret - left);
 }
 
 static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret)
@@ -299,7 +304,7 @@ static __always_inline void on_send(struct sock *sk, const struct src *src, __u6
 	if (!c || c->proto != PROTO_HTTP1)
 		return;
 	if (c->inject & INJECT_FED) {
-		send_ends(sk, c, who, tp);
+		send_ends(sk, c, src, who, tp, ret);
 		return;
 	}
 	t = c->role == ROLE_CLIENT ? task_find() : NULL;
@@ -322,7 +327,7 @@ static __always_inline void on_send(struct sock *sk, const struct src *src, __u6
 	}
 	if (!gap && body_only(d, ret))
 		return;
-	feed(sk, c, d, who, src, ret, start, gap);
+	feed(sk, c, d, who, src, ret, start, gap, 0);
 }
 
 /* A connect begins, in the context of its caller. */

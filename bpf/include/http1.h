@@ -351,6 +351,8 @@ static __always_inline long head_step(struct walk *w)
 			goto too_long;
 		}
 	}
+	if (f->line > HEAD_MAX)
+		goto too_long;
 	/* what was fetched beyond the head is the body's, or the next message's */
 	extra = d->head_len - f->line;
 	f->pos -= extra;

@@ -24,7 +24,7 @@ static __always_inline struct task_ctx *task_get(void)
 	if (!TASK_STORAGE_WORKS)
 		return NULL;
 	t = bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0,
-						  BPF_LOCAL_STORAGE_GET_F_CREATE);
+				 BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t)
 		stat_inc(STAT_TASK_STATE);
 	return t;
@@ -164,7 +164,7 @@ __separately int slot_take(__u64 tag)
 	if (hot && __sync_val_compare_and_swap(&hot->tag, 0, tag) == 0)
 		return noted + 1;
 
-	/* unrolled: 6.1 refuses a loop whose way back is no jump */
+		/* unrolled: 6.1 refuses a loop whose way back is no jump */
 #pragma unroll
 	for (int i = 0; i < 8; i++) {
 		__u32 at = (start + i * 977) % SLOTS;
@@ -457,7 +457,8 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 		if (h->tp_count)
 			stat_inc(STAT_INJECT_OWN);
 		else if (!s->f.one_head)
-			stat_inc(STAT_INJECT_UNCLAIMED);
+			stat_inc(c->inject & INJECT_TIGHT ? STAT_INJECT_NO_ROOM
+							  : STAT_INJECT_UNCLAIMED);
 	}
 	if (h->tp_count == 1) {
 		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = s->f.tgid};

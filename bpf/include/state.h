@@ -75,6 +75,7 @@ enum inject_flag {
 	INJECT_BRIEFLY = 4, /* claimed for one request */
 	INJECT_READY = 8,   /* ... which is complete */
 	INJECT_LEFT = 16,   /* user space was told to let go of it */
+	INJECT_TIGHT = 32,  /* the send buffer is too full to look at what may be cut short */
 };
 
 enum sk_flag {

@@ -32,10 +32,18 @@ enum ts_kind {
 
 /* A table, as every branch in a loop over bytes multiplies the verifier's work. */
 static const __u8 ts_table[256] = {
-    [0x21 ... 0x29] = TS_PRINT, ['*'] = TS_PRINT | TS_MARK, ['+'] = TS_PRINT,
-    ['-'] = TS_PRINT | TS_MARK, ['.'] = TS_PRINT, ['/'] = TS_PRINT | TS_MARK,
-    ['0' ... '9'] = TS_PRINT | TS_DIGIT, [0x3a ... 0x3c] = TS_PRINT, [0x3e ... 0x5e] = TS_PRINT,
-    ['_'] = TS_PRINT | TS_MARK, ['`'] = TS_PRINT, ['a' ... 'z'] = TS_PRINT | TS_LETTER,
+    [0x21 ... 0x29] = TS_PRINT,
+    ['*'] = TS_PRINT | TS_MARK,
+    ['+'] = TS_PRINT,
+    ['-'] = TS_PRINT | TS_MARK,
+    ['.'] = TS_PRINT,
+    ['/'] = TS_PRINT | TS_MARK,
+    ['0' ... '9'] = TS_PRINT | TS_DIGIT,
+    [0x3a ... 0x3c] = TS_PRINT,
+    [0x3e ... 0x5e] = TS_PRINT,
+    ['_'] = TS_PRINT | TS_MARK,
+    ['`'] = TS_PRINT,
+    ['a' ... 'z'] = TS_PRINT | TS_LETTER,
     [0x7b ... 0x7e] = TS_PRINT,
 };
 

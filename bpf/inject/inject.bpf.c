@@ -21,6 +21,8 @@ struct {
 	__type(value, __u64);
 } claims SEC(".maps");
 
+#define ROOM_SPARE 3072 /* of a send buffer, for a header and what segments cost */
+
 /* What user space has to do: no program that runs here may delete from `claims`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -145,14 +147,17 @@ int on_sockops(struct bpf_sock_ops *ops)
 		value;                                                                             \
 	})
 
-/* Is it sure that the socket takes `bytes` more without waiting? */
-static __always_inline bool has_room(struct tcp_sock *tp, __u32 bytes)
+/*
+ * How many bytes more the socket surely takes without waiting. Half as much again is for the
+ * overhead of small segments.
+ */
+static __always_inline __s32 room(struct tcp_sock *tp)
 {
 	struct sock *sk = (struct sock *)tp;
-	__s32 room = sk->sk_sndbuf - sk->sk_wmem_queued;
 
-	/* half as much again for the overhead of small segments */
-	return room > (__s32)(bytes + bytes / 2 + 4096);
+	__s32 left = sk->sk_sndbuf - sk->sk_wmem_queued - ROOM_SPARE;
+
+	return left > 0 ? (__u32)left / 3 * 2 : left;
 }
 
 /* Why the request whose head just ended is left as it is; 0: it is not. */
@@ -170,9 +175,10 @@ static __always_inline __u32 refusal(const struct scratch *s, const struct sk_ct
 }
 
 /*
- * Makes room for `bytes` at `at`, and the message one piece again: each piece is sent by itself, and
- * a small one may wait for an acknowledgement. Where there is no memory for that, the room alone is
- * in reach. Returns where it begins in the bytes that are in reach, negative if nothing was done.
+ * Makes room for `bytes` at `at`, and the message one piece again: each piece is sent by itself,
+ * and a small one may wait for an acknowledgement. Where there is no memory for that, the room
+ * alone is in reach. Returns where it begins in the bytes that are in reach, negative if nothing
+ * was done.
  */
 static __always_inline int make_room(struct sk_msg_md *msg, __u32 at, __u32 bytes)
 {
@@ -259,7 +265,7 @@ static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, 
 		stat_inc(STAT_INJECT_FAILED);
 		return 0;
 	}
-	if (!has_room(tp, s->f.pos + TP_LINE + TS_MAX)) {
+	if (room(tp) + ROOM_SPARE / 2 < (__s32)(s->f.pos + TP_LINE + TS_MAX)) {
 		stat_inc(STAT_INJECT_NO_ROOM);
 		return 0;
 	}
@@ -295,13 +301,21 @@ static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock 
 	__u8 trusted = c->inject & INJECT_TRUSTED;
 	__u32 len = msg->size, fed, done = 0;
 	struct src src = {.kind = SRC_KBUF};
+	__s32 takes = room(tp);
 	struct scratch *s;
 
+	if (takes < 128) {
+		c->inject |= INJECT_TIGHT;
+		return;
+	}
 	if (MSG_FIELD(msg, data) + 1 > MSG_FIELD(msg, data_end))
 		/* pages of a file, or of a pipe: heads are copied, they are rare there */
 		bpf_msg_pull_data(msg, 0, len < HEAD_PIECE ? len : HEAD_PIECE, 0);
 	src.ptr = (__u64)MSG_FIELD(msg, data);
 	len = MSG_FIELD(msg, data_end) - MSG_FIELD(msg, data);
+	if (len > takes)
+		len = takes;
+	c->inject = (c->inject & ~INJECT_TIGHT) | INJECT_FED;
 	s = scratch_take();
 	if (!s || !len) {
 		if (s)
@@ -340,7 +354,7 @@ static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock 
 	}
 	fed += done;
 	d->next_seq += fed;
-	if ((d->state == H1_BODY || d->state == H1_CHUNK_DATA) && has_room(tp, len + done))
+	if (d->state == H1_BODY || d->state == H1_CHUNK_DATA)
 		fed += d->remain < 1U << 30 ? d->remain : 1U << 30;
 	bpf_msg_apply_bytes(msg, fed);
 }
@@ -373,7 +387,6 @@ int on_message(struct sk_msg_md *msg)
 		bpf_msg_apply_bytes(msg, d->remain < 1U << 30 ? d->remain : 1U << 30);
 		return SK_PASS;
 	}
-	c->inject |= INJECT_FED;
 	feed_message(msg, tp, c, who, gap);
 	return SK_PASS;
 }

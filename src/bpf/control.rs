@@ -52,7 +52,7 @@ const COUNTERS: [&str; 40] = [
     "inject_failed",
     "inject_unknown",
     "inject_cut",
-    "claimed",
+    "claim_made",
     "claim_denied",
     "claim_held",
     "claim_refused",

@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::args::Run;
-use crate::bpf::{LoadError, LoadOptions, Tier, Tracer};
+use crate::bpf::{Control, LoadError, LoadOptions, Tier, Tracer};
 use crate::config::{Config, Loaded, MetricsExporter, Sources, TierName, load};
 use crate::enrich::Naming;
 use crate::export::{Exporter, Printer};
@@ -107,7 +107,7 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         let colour = std::io::stdout().is_terminal();
         Arc::new(Mutex::new(Printer::new(format, colour, Box::new(std::io::stdout()))))
     });
-    serve_metrics(&config, &metrics)?;
+    serve_metrics(&config, &metrics, &control)?;
 
     let sink_metrics = Arc::clone(&metrics);
     let sink_printer = printer.clone();
@@ -232,7 +232,7 @@ fn explain(error: LoadError) -> anyhow::Error {
     anyhow::anyhow!("{error}\n{hint}")
 }
 
-fn serve_metrics(config: &Config, metrics: &Arc<Metrics>) -> Result<()> {
+fn serve_metrics(config: &Config, metrics: &Arc<Metrics>, control: &Control) -> Result<()> {
     let mut ports = Vec::new();
     if config.internal_metrics.exporter == MetricsExporter::Prometheus
         || config.internal_metrics.prometheus.port != 0
@@ -248,7 +248,9 @@ fn serve_metrics(config: &Config, metrics: &Arc<Metrics>) -> Result<()> {
         })?;
     for port in ports {
         let path = config.internal_metrics.prometheus.path.clone();
-        let bound = serve(SocketAddr::new(ip, port), path, Arc::clone(metrics))?;
+        let (read, write) = (control.clone(), Arc::clone(metrics));
+        let refresh = move || write.set_kernel(read.counters());
+        let bound = serve(SocketAddr::new(ip, port), path, Arc::clone(metrics), refresh)?;
         info!(address = %bound, "Metrics and health.");
     }
     Ok(())

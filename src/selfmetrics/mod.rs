@@ -184,6 +184,22 @@ impl Collector for Snapshot {
             .filter_map(|(name, value)| Some((vec![("reason", name.strip_prefix("refused_")?)], *value)))
             .collect();
         Self::counters(e, "refused_links", "Calls that were given no parent", &refused)?;
+        let by = |prefix: &'static str| -> Vec<_> {
+            let named = kernel.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, *value)));
+            named.map(|(name, value)| (vec![("result", name)], value)).collect()
+        };
+        Self::counters(
+            e,
+            "injection",
+            "Requests of injecting processes, by what became of the header",
+            &by("inject_"),
+        )?;
+        Self::counters(
+            e,
+            "claims",
+            "Client connections of injecting processes, claimed or not",
+            &by("claim_"),
+        )?;
         let other: Vec<_> = kernel.iter().map(|(name, value)| (vec![("event", *name)], *value)).collect();
         Self::counters(e, "kernel_events", "Counters of the kernel side", &other)?;
         let requests = [

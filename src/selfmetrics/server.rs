@@ -13,15 +13,20 @@ use super::Metrics;
 const REQUEST_MAX: u64 = 8192;
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Serves until the process ends. `metrics_path` is where Prometheus looks.
-pub fn serve(address: SocketAddr, metrics_path: String, metrics: Arc<Metrics>) -> Result<SocketAddr> {
+/// Serves until the process ends. `metrics_path` is where Prometheus looks; `refresh` reads the counters.
+pub fn serve(
+    address: SocketAddr,
+    metrics_path: String,
+    metrics: Arc<Metrics>,
+    refresh: impl Fn() + Send + 'static,
+) -> Result<SocketAddr> {
     let listener =
         TcpListener::bind(address).with_context(|| format!("listening on {address} for metrics"))?;
     let bound = listener.local_addr().context("the metrics port")?;
     let started = Instant::now();
     crate::pipeline::spawn("metrics", move || {
         for stream in listener.incoming().flatten() {
-            let _client_gone = answer(stream, &metrics_path, &metrics, started);
+            let _client_gone = answer(stream, &metrics_path, &metrics, started, &refresh);
         }
     })?;
     Ok(bound)
@@ -32,6 +37,7 @@ fn answer(
     metrics_path: &str,
     metrics: &Arc<Metrics>,
     started: Instant,
+    refresh: &impl Fn(),
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -44,6 +50,7 @@ fn answer(
     }
     let path = line.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default();
     let (status, kind, body) = if path == metrics_path {
+        refresh();
         ("200 OK", "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.render())
     } else if path == "/healthz" {
         let health = json!({

@@ -151,9 +151,9 @@ fn a_bad_sampler_is_a_warning_and_the_default() {
 fn what_is_probably_not_meant_is_told() {
     let all = loaded("ebpf: {context_propagation: 'headers,ip'}", &[], &[]).unwrap();
     assert_one(&all, &["ebpf.context_propagation", "`ip` is gone"]);
-    assert!(all.config.ebpf.context_propagation.headers && all.config.wants_propagation());
+    assert!(all.config.ebpf.context_propagation.headers && all.config.wants_headers());
     let all = loaded("", &[("OTEL_EBPF_BPF_CONTEXT_PROPAGATION", "ip")], &[]).unwrap();
-    assert!(!all.config.wants_propagation());
+    assert!(!all.config.wants_headers());
 
     let endpoint = |url| loaded("", &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url)], &[]).unwrap();
     assert_one(&endpoint("http://c:4318"), &["/v1/traces", "http://c:4318"]);

@@ -87,7 +87,7 @@ trace_printer: text
     assert_eq!(globs, ["*{python,node}*", "/srv/api"]);
     assert!(discovery.exclude_instrument[0].exe_path.as_ref().unwrap().matches("/usr/bin/postgres"));
     assert_eq!(all.config.auto_target_exe.as_ref().unwrap().as_str(), "{*checkout*,*cart*}");
-    assert!(all.config.wants_propagation());
+    assert!(all.config.wants_headers());
     all.config.validate(false).unwrap();
 
     let both = "discovery:\n  services: [{exe_path: a+}]\n  instrument: [{open_ports: 1}]\n";
