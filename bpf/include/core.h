@@ -275,7 +275,6 @@ static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, const s
 	struct h1_dir *d = &c->req;
 	__u32 left;
 
-	c->inject &= ~INJECT_FED;
 	if (!tp || d->state == H1_SYNC)
 		return;
 	left = tp->write_seq - d->next_seq;
@@ -292,21 +291,14 @@ static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, const s
 		feed(sk, c, d, who, src, ret, tp->write_seq - ret, 0, ret - left);
 }
 
-static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret)
+/* The end of any other send. */
+static __always_inline void send_seen(struct sock *sk, struct sk_ctx *c, const struct src *src,
+				      __u64 who, struct tcp_sock *tp, int ret)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u32 start = 0, gap = 0;
 	struct task_ctx *t;
-	struct sk_ctx *c;
 	struct h1_dir *d;
 
-	c = conn_get(sk, tp, who, 0, ret > 0 ? ret : 0);
-	if (!c || c->proto != PROTO_HTTP1)
-		return;
-	if (c->inject & INJECT_FED) {
-		send_ends(sk, c, src, who, tp, ret);
-		return;
-	}
 	t = c->role == ROLE_CLIENT ? task_find() : NULL;
 	if (t && t->flags & TASK_SPECULATED) {
 		t->flags &= ~TASK_SPECULATED;
@@ -328,6 +320,21 @@ static __always_inline void on_send(struct sock *sk, const struct src *src, __u6
 	if (!gap && body_only(d, ret))
 		return;
 	feed(sk, c, d, who, src, ret, start, gap, 0);
+}
+
+static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct sk_ctx *c;
+
+	c = conn_get(sk, tp, who, 0, ret > 0 ? ret : 0);
+	if (!c || c->proto != PROTO_HTTP1)
+		return;
+	if (c->inject & INJECT_FED)
+		send_ends(sk, c, src, who, tp, ret);
+	else
+		send_seen(sk, c, src, who, tp, ret);
+	c->inject &= ~(INJECT_FED | INJECT_TIGHT);
 }
 
 /* A connect begins, in the context of its caller. */

@@ -21,6 +21,7 @@ struct {
 	__type(value, __u64);
 } claims SEC(".maps");
 
+#define ROOM_LEAST 128	/* less is not worth a look */
 #define ROOM_SPARE 3072 /* of a send buffer, for a header and what segments cost */
 
 /* What user space has to do: no program that runs here may delete from `claims`. */
@@ -295,19 +296,15 @@ static __always_inline void leave(struct sk_msg_md *msg, struct sk_ctx *c)
 }
 
 static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock *tp,
-					 struct sk_ctx *c, __u64 who, __u32 gap)
+					 struct sk_ctx *c, __u64 who, __u32 takes)
 {
 	struct h1_dir *d = &c->req;
+	__u32 gap = seq_gap(d, tp->write_seq, 0);
 	__u8 trusted = c->inject & INJECT_TRUSTED;
 	__u32 len = msg->size, fed, done = 0;
 	struct src src = {.kind = SRC_KBUF};
-	__s32 takes = room(tp);
 	struct scratch *s;
 
-	if (takes < 128) {
-		c->inject |= INJECT_TIGHT;
-		return;
-	}
 	if (MSG_FIELD(msg, data) + 1 > MSG_FIELD(msg, data_end))
 		/* pages of a file, or of a pipe: heads are copied, they are rare there */
 		bpf_msg_pull_data(msg, 0, len < HEAD_PIECE ? len : HEAD_PIECE, 0);
@@ -315,7 +312,7 @@ static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock 
 	len = MSG_FIELD(msg, data_end) - MSG_FIELD(msg, data);
 	if (len > takes)
 		len = takes;
-	c->inject = (c->inject & ~INJECT_TIGHT) | INJECT_FED;
+	c->inject |= INJECT_FED;
 	s = scratch_take();
 	if (!s || !len) {
 		if (s)
@@ -366,7 +363,7 @@ int on_message(struct sk_msg_md *msg)
 	struct tcp_sock *tp;
 	struct sk_ctx *c;
 	struct h1_dir *d;
-	__u32 gap;
+	__s32 takes;
 	__u64 who;
 
 	if (!sk)
@@ -381,13 +378,22 @@ int on_message(struct sk_msg_md *msg)
 		return SK_PASS;
 	}
 	d = &c->req;
-	gap = seq_gap(d, tp->write_seq, 0);
-	if (!gap && d->state == H1_BODY && d->remain >= msg->size) {
+	if (d->state == H1_BODY && d->seq_valid && d->next_seq == tp->write_seq &&
+	    d->remain >= msg->size) {
 		/* on_send() counts these */
 		bpf_msg_apply_bytes(msg, d->remain < 1U << 30 ? d->remain : 1U << 30);
 		return SK_PASS;
 	}
-	feed_message(msg, tp, c, who, gap);
+	takes = room(tp);
+	if (takes < ROOM_LEAST)
+		c->inject |= INJECT_TIGHT;
+	if (c->inject & INJECT_TIGHT) {
+		/* on_send() sees the rest of this send; the kernel keeps what a part before asked
+		 */
+		bpf_msg_apply_bytes(msg, 0);
+		return SK_PASS;
+	}
+	feed_message(msg, tp, c, who, takes);
 	return SK_PASS;
 }
 
