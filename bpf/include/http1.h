@@ -341,7 +341,8 @@ static __always_inline long head_step(struct walk *w)
 	if (f->head.not_http)
 		return head_refuse(w);
 	if (!f->head.done) {
-		if (f->one_head && f->line && f->line + 1 == f->end && ld1(s, f->line) == '\r') {
+		if (f->one_head && f->line && f->end < HEAD_MAX && f->line + 1 == f->end &&
+		    ld1(s, f->line) == '\r') {
 			/* nothing can be inserted any more once this byte has left */
 			f->half_end = 1;
 			f->line = f->end;

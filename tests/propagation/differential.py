@@ -35,8 +35,8 @@ HEAD_MAX = 16384
 class Piece:
     """Bytes, and what is wanted at `at`, an offset into them."""
 
-    def __init__(self, data, at=0, want=NONE):
-        self.data, self.at, self.want = data, at, want
+    def __init__(self, data, at=0, want=NONE, head=0):
+        self.data, self.at, self.want, self.head = data, at, want, head
 
 
 def body(rng, length):
@@ -82,7 +82,7 @@ def request(rng, name):
     head = (end.join(lines) + end + end).encode()
     if len(head) > HEAD_MAX:
         want = NONE
-    return Piece(head + payload, len(head) - len(end), want)
+    return Piece(head + payload, len(head) - len(end), want, len(head))
 
 
 def stream(rng, number):
@@ -93,7 +93,7 @@ def stream(rng, number):
                             b"*1\r\n$4\r\nPING\r\n", b"GET / FTP/1.1\r\n\r\n", b"\r\n" * 9 + b"\0", rng.randbytes(40)])
         return [Piece(first + LOOK_ALIKE * rng.randrange(9))]
     pieces = [request(rng, f"/s/{number}/{index}") for index in range(rng.randrange(1, 7))]
-    too_long = [index for index, piece in enumerate(pieces) if piece.data.find(b"\r\n\r\n") > HEAD_MAX - 4]
+    too_long = [index for index, piece in enumerate(pieces) if piece.head > HEAD_MAX]
     for piece in pieces[too_long[0] + 1:] if too_long else []:
         piece.want = ANY if piece.want == HEADER else piece.want  # the connection is left alone since
     if kind < 0.08:
@@ -270,13 +270,16 @@ def main():
                 if faults > 5:
                     break
         seconds = time.monotonic() - begun
-        counts = {re.search('"(.*)"', key)[1]: int(value) for key, value in tracer.metrics().items()
+        metrics = tracer.metrics()
+        counts = {re.search('"(.*)"', key)[1]: int(value) for key, value in metrics.items()
                   if key.startswith("spanwire_injection_total") and value}
+        lost = sum(metrics[f'spanwire_kernel_events_total{{event="{event}"}}'] for event in ("lost_sync", "unreadable"))
     finally:
         os.kill(child, signal.SIGKILL)
         tracer.finish(0)
     differ = abs(counts.get("done", 0) - headers)
-    told = sum(counts.get(why, 0) for why in ("unclaimed", "unsynced", "no_room", "failed", "unknown", "cut"))
+    # What follows a place where the parser got lost, as pages in a pipe are not readable, is not known as requests.
+    told = lost * 6 + sum(counts.get(why, 0) for why in ("unclaimed", "unsynced", "no_room", "failed", "unknown", "cut"))
     print(f"{len(numbers)} streams in {seconds:.1f} s, {requests} requests that may have a header, {headers} have one "
           f"({headers / max(requests, 1):.2%}), {lacking} have none; streams with any other difference: {faults}")
     print(f"counters: {counts}")
