@@ -17,7 +17,7 @@ struct tracer_config {
 	__u8 sampler; /* enum sampler_kind, for roots; for every span when !parent_based */
 	__u8 parent_based;
 	__u8 join;	   /* same-host joining */
-	__u8 task_storage; /* sk_msg programs may use it: v6.18 */
+	__u8 task_storage; /* sk_msg programs may use it: since v6.18 */
 	__u8 pad[4];
 };
 

@@ -356,7 +356,7 @@ static __always_inline void on_connect(struct sock *sk)
 	c->inject = INJECT_TRUSTED;
 	c->connect_ns = bpf_ktime_get_ns();
 	conn_addresses(sk, c);
-	ctx_current(task_find(), c, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);
+	ctx_current(work_find(c), c, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);
 	if (!p->open && !parent.found)
 		dest_mark(c, tgid, p, DEST_CONNECTED_IDLE);
 	if (parent.found) {

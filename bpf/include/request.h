@@ -37,6 +37,17 @@ static __always_inline struct task_ctx *task_find(void)
 	return bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0, 0);
 }
 
+/* What the task in whose name `c` sends works for. */
+static __always_inline struct work *work_find(struct sk_ctx *c)
+{
+	struct task_ctx *t;
+
+	if (!TASK_STORAGE_WORKS)
+		return c->sender == bpf_get_current_pid_tgid() ? &c->work : NULL;
+	t = task_find();
+	return &t->work;
+}
+
 static __always_inline struct proc *proc_at(__u32 index)
 {
 	return bpf_map_lookup_elem(&procs, &index);
@@ -248,7 +259,7 @@ static __always_inline void dest_mark(const struct sk_ctx *c, __u32 tgid, struct
  * Which server request is this task working for? The one place that answers it; runtimes plug
  * in here. `avoid` are the dest_flags that make the only open request no answer.
  */
-static __always_inline void ctx_current(struct task_ctx *t, const struct sk_ctx *c, __u32 tgid,
+static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, __u32 tgid,
 					struct proc *p, __u32 avoid, struct parent *out)
 {
 	struct req_ref only = {};
@@ -256,11 +267,11 @@ static __always_inline void ctx_current(struct task_ctx *t, const struct sk_ctx 
 
 	out->found = 0;
 	out->link = LINK_ROOT;
-	if (t && t->cur.tag) {
-		if (!parent_from(&t->cur, out)) {
+	if (w && w->cur.tag) {
+		if (!parent_from(&w->cur, out)) {
 			stat_inc(STAT_REFUSED_ANSWERED);
-			t->cur.tag = 0;
-		} else if (t->flags & TASK_INHERITED) {
+			w->cur.tag = 0;
+		} else if (w->flags & WORK_INHERITED) {
 			/*
 			 * A helper of this request, or a pool thread that happened to be
 			 * started by it and now works for another? Alone it makes no
@@ -274,11 +285,11 @@ static __always_inline void ctx_current(struct task_ctx *t, const struct sk_ctx 
 				stat_inc(STAT_REFUSED_POOL);
 			}
 			return;
-		} else if (t->flags & TASK_INHERITED_PROC) {
+		} else if (w->flags & WORK_INHERITED_PROC) {
 			out->link = LINK_INHERITED;
 			out->found = 1;
 			return;
-		} else if (!(t->flags & TASK_MULTIPLEX)) {
+		} else if (!(w->flags & WORK_MULTIPLEX)) {
 			out->link = LINK_THREAD;
 			out->found = 1;
 			return;
@@ -444,13 +455,13 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, struct open_req *r,
 					 struct proc *p)
 {
-	struct task_ctx *t = task_find();
+	struct work *w = work_find(c);
 	struct head_info *h = &s->f.head;
 	struct ev_span *ev = &r->ev;
 	struct parent parent = {}, from = {};
 
 	random_bytes(ev->span_id, 2);
-	ctx_current(t, c, s->f.tgid, p, DEST_CALLED_IDLE, &parent);
+	ctx_current(w, c, s->f.tgid, p, DEST_CALLED_IDLE, &parent);
 	if (!p->open && !parent.found)
 		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
 	if (s->f.select & SELECT_INJECT) {
@@ -587,20 +598,20 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 	t = task_get();
 	if (!t)
 		return;
-	if (t->cur.tag >> 20 == ref->tag >> 20 && req_is_open(&t->cur))
+	if (t->work.cur.tag >> 20 == ref->tag >> 20 && req_is_open(&t->work.cur))
 		return; /* pipelined: the first one is worked on first */
-	if (t->cur.tag && !(t->flags & (TASK_INHERITED | TASK_INHERITED_PROC)) &&
-	    req_is_open(&t->cur))
-		t->flags |= TASK_MULTIPLEX;
-	t->flags &= ~(TASK_INHERITED | TASK_INHERITED_PROC);
-	t->cur.tag = 0;
+	if (t->work.cur.tag && !(t->work.flags & (WORK_INHERITED | WORK_INHERITED_PROC)) &&
+	    req_is_open(&t->work.cur))
+		t->work.flags |= WORK_MULTIPLEX;
+	t->work.flags &= ~(WORK_INHERITED | WORK_INHERITED_PROC);
+	t->work.cur.tag = 0;
 	if (event_managed((struct sock *)s->f.sk)) {
 		c->flags |= SK_EVENTS;
 		return;
 	}
 	task = bpf_get_current_task_btf();
 	if (!BPF_CORE_READ(task, io_uring)) {
-		t->cur = *ref;
+		t->work.cur = *ref;
 		r->flags |= REQ_HELD;
 	}
 }
@@ -680,10 +691,10 @@ static __always_inline void task_answers(struct sk_ctx *c, __u64 tag, __u32 stre
 	struct task_ctx *t = task_find();
 	__u32 slot = c->slots[(stream + 1) % PIPELINE_MAX];
 
-	if (!t || t->cur.tag != tag)
+	if (!t || t->work.cur.tag != tag)
 		return;
-	t->cur.tag = slot ? req_tag(c->cookie, stream + 1) : 0;
-	t->cur.slot = slot - 1;
+	t->work.cur.tag = slot ? req_tag(c->cookie, stream + 1) : 0;
+	t->work.cur.slot = slot - 1;
 }
 
 /*

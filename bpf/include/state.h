@@ -19,6 +19,19 @@ struct req_ref {
 	__u32 pad;
 };
 
+enum work_flag {
+	WORK_MULTIPLEX = 1,	 /* took a request up while another was open */
+	WORK_INHERITED = 2,	 /* cur was copied at fork, as a thread */
+	WORK_INHERITED_PROC = 4, /* ... as a process */
+};
+
+/* The server request that a task works for. */
+struct work {
+	struct req_ref cur;
+	__u32 flags; /* enum work_flag */
+	__u32 pad;
+};
+
 struct trace_ctx {
 	__u8 trace_id[16];
 	__u8 span_id[8];
@@ -109,7 +122,9 @@ struct sk_ctx {
 	struct h1_dir req;
 	struct h1_dir rsp;
 	struct trace_ctx connect_ctx; /* parent at connect time */
-	__u32 proc;		      /* index in procs, plus one */
+	__u64 sender;	  /* pid_tgid of a send in progress, where its storage is out of reach */
+	struct work work; /* ... and what it works for */
+	__u32 proc;	  /* index in procs, plus one */
 	__u32 pad2;
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
@@ -131,15 +146,12 @@ struct src {
 };
 
 enum task_flag {
-	TASK_MULTIPLEX = 1,	 /* took a request up while another was open */
-	TASK_INHERITED = 2,	 /* cur was copied at fork, as a thread */
-	TASK_INHERITED_PROC = 4, /* ... as a process */
-	TASK_SPECULATED = 8,	 /* spec_* describe the send in progress */
+	TASK_SPECULATED = 1, /* spec_* describe the send in progress */
 };
 
 struct task_ctx {
-	struct src src;	    /* tier A: of the call in progress */
-	struct req_ref cur; /* the server request this task works for */
+	struct work work; /* first: a pointer to it may be NULL */
+	struct src src;	  /* tier A: of the call in progress */
 	__u64 spec_conn;
 	struct h1_dir spec_dir; /* the parser before the send in progress */
 	__u64 mmsg_at;		/* tier C: the vector of sendmmsg() or recvmmsg() in progress */

@@ -8,7 +8,7 @@
 
 static __always_inline bool holds_open_request(struct task_ctx *t)
 {
-	return t && req_is_open(&t->cur);
+	return t && req_is_open(&t->work.cur);
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -33,10 +33,10 @@ int BPF_PROG(tp_fork, struct task_struct *parent, struct task_struct *child)
 		stat_inc(STAT_TASK_STATE);
 		return 0;
 	}
-	ct->cur = pt->cur;
-	ct->flags = from == to ? TASK_INHERITED : TASK_INHERITED_PROC;
-	if (pt->flags & TASK_INHERITED)
-		ct->flags = TASK_INHERITED;
+	ct->work.cur = pt->work.cur;
+	ct->work.flags = from == to ? WORK_INHERITED : WORK_INHERITED_PROC;
+	if (pt->work.flags & WORK_INHERITED)
+		ct->work.flags = WORK_INHERITED;
 	return 0;
 }
 
@@ -75,7 +75,7 @@ int BPF_PROG(tp_exit, struct task_struct *p)
 	if (!tgid_selected(tgid))
 		return 0;
 	t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
-	if (!t || !(t->flags & TASK_INHERITED))
+	if (!t || !(t->work.flags & WORK_INHERITED))
 		return 0;
 	proc = proc_at(proc_find(tgid) - 1);
 	if (!proc)

@@ -70,6 +70,44 @@ int BPF_PROG(fx_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size, i
 }
 
 /*
+ * int tcp_bpf_sendmsg(struct sock *sk, struct msghdr *msg, size_t size): sends of sockets in a
+ * sockhash. The sk_msg program runs inside, where it may not see the task.
+ */
+SEC("fentry/tcp_bpf_sendmsg")
+int BPF_PROG(fe_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
+{
+	struct task_ctx *t = call_begins(current_selected(), msg);
+	struct sk_ctx *c;
+
+	if (!t)
+		return 0;
+	if (t->src.kind == SRC_BUF)
+		t->src.len = size;
+	if (cfg.task_storage)
+		return 0;
+	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	if (c) {
+		c->work = t->work;
+		c->sender = bpf_get_current_pid_tgid();
+	}
+	return 0;
+}
+
+SEC("fexit/tcp_bpf_sendmsg")
+int BPF_PROG(fx_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t size, int ret)
+{
+	struct sk_ctx *c;
+
+	sent(sk, ret);
+	if (cfg.task_storage)
+		return 0;
+	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	if (c)
+		c->sender = 0;
+	return 0;
+}
+
+/*
  * tcp_recvmsg() lost an argument twice: (sk, msg, len, nonblock, flags, addr_len) up to v5.18,
  * (sk, msg, len, flags, addr_len) since ec095263a965 ("net: remove noblock parameter from
  * recvmsg() entities"), (sk, msg, len, flags) in v7.2. The entry needs the first two only; of

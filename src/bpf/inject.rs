@@ -9,7 +9,7 @@ use std::sync::Arc;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, OpenObject};
 
-use super::load::{LoadOptions, Tracer, fill_config};
+use super::load::{LoadOptions, Tier, Tracer, fill_config};
 use crate::config::Net;
 
 use super::skel::inject::{InjectSkel, InjectSkelBuilder};
@@ -31,11 +31,14 @@ impl fmt::Debug for Injector {
 impl Injector {
     /// Loads the programs on the maps of `tracer`. Nothing is claimed until [`Self::attach`].
     pub fn load(tracer: &Tracer, options: &LoadOptions) -> Result<Self, String> {
+        if !tracer.task_storage && tracer.tier != Tier::A {
+            return Err("before Linux 6.18 it needs fentry (tier A)".to_owned());
+        }
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = InjectSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
         let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
         fill_config!(rodata.cfg, options);
-        rodata.cfg.task_storage = 1;
+        rodata.cfg.task_storage = tracer.task_storage.into();
         let shared = tracer.maps();
         macro_rules! share {
             ($($map:ident),*) => {

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, FuncProto, Typedef};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut};
+use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut, ProgramType};
 use thiserror::Error;
 
 use super::control::Control;
@@ -103,6 +103,8 @@ pub struct Tracer {
     pub trials: Vec<Trial>,
     /// Whether a hook sees client bytes before they leave the host.
     pub early_send: bool,
+    /// Whether sk_msg programs know the task that sends.
+    pub(super) task_storage: bool,
     links: Vec<Link>,
     control: Control,
     data: MapHandle,
@@ -124,6 +126,9 @@ impl fmt::Debug for Tracer {
 struct Kernel {
     recvmsg_args: usize,
     early_send: bool,
+    bpf_sendmsg: bool,
+    /// Whether sk_msg programs may use the storage of a task.
+    task_storage: bool,
 }
 
 impl Kernel {
@@ -134,7 +139,11 @@ impl Kernel {
             .and_then(|func| FuncProto::try_from(func.next_type()?).ok())
             .map_or(0, |proto| proto.iter().count());
         let early_send = btf.type_by_name::<Typedef<'_>>("btf_trace_tcp_sendmsg_locked").is_some();
-        Ok(Self { recvmsg_args, early_send })
+        let bpf_sendmsg = btf.type_by_name::<Func<'_>>("tcp_bpf_sendmsg").is_some();
+        let task_storage = ProgramType::SkMsg
+            .is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_task_storage_get)
+            .unwrap_or(false);
+        Ok(Self { recvmsg_args, early_send, bpf_sendmsg, task_storage })
     }
 }
 
@@ -169,7 +178,7 @@ impl Tracer {
         // bytes, at most once for each tier in the life of the process.
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = TracerSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
-        configure(&mut open, options)?;
+        configure(&mut open, options, kernel)?;
         choose(&mut open, tier, kernel);
         let mut skel = Box::new(open.load().map_err(|e| format!("loading: {e:#}"))?);
 
@@ -185,6 +194,7 @@ impl Tracer {
             tier,
             trials: Vec::new(),
             early_send: tier == Tier::A || kernel.early_send,
+            task_storage: kernel.task_storage,
             links,
             control,
             data,
@@ -247,9 +257,10 @@ macro_rules! fill_config {
 }
 pub(super) use fill_config;
 
-fn configure(open: &mut OpenTracerSkel<'_>, options: &LoadOptions) -> Result<(), String> {
+fn configure(open: &mut OpenTracerSkel<'_>, options: &LoadOptions, kernel: &Kernel) -> Result<(), String> {
     let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
     fill_config!(rodata.cfg, options);
+    rodata.cfg.task_storage = kernel.task_storage.into();
     open.maps.rb_data.set_max_entries(options.ring_size).map_err(|e| e.to_string())
 }
 
@@ -266,6 +277,9 @@ fn choose(open: &mut OpenTracerSkel<'_>, tier: Tier, kernel: &Kernel) {
         &mut progs.fx_unix_recvmsg,
     ] {
         program.set_autoload(a);
+    }
+    for program in [&mut progs.fe_tcp_bpf_sendmsg, &mut progs.fx_tcp_bpf_sendmsg] {
+        program.set_autoload(a && kernel.bpf_sendmsg);
     }
     progs.fx_tcp_recvmsg4.set_autoload(a && kernel.recvmsg_args == 4);
     progs.fx_tcp_recvmsg5.set_autoload(a && kernel.recvmsg_args == 5);
@@ -298,6 +312,10 @@ fn programs<'s, 'o>(
                 ("fx_tcp_recvmsg5", &mut progs.fx_tcp_recvmsg5)
             });
             all.push(("fe_tcp_recvmsg", &mut progs.fe_tcp_recvmsg));
+            if kernel.bpf_sendmsg {
+                all.push(("fx_tcp_bpf_sendmsg", &mut progs.fx_tcp_bpf_sendmsg));
+                all.push(("fe_tcp_bpf_sendmsg", &mut progs.fe_tcp_bpf_sendmsg));
+            }
             all.push(("fx_unix_sendmsg", &mut progs.fx_unix_sendmsg));
             all.push(("fe_unix_sendmsg", &mut progs.fe_unix_sendmsg));
             all.push(("fx_unix_recvmsg", &mut progs.fx_unix_recvmsg));
