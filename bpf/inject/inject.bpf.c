@@ -234,6 +234,9 @@ static __always_inline __u32 insert(struct sk_msg_md *msg, __u32 at, const struc
 			break;
 		to[i] = ts->text[i];
 	}
+	barrier_var(len);
+	if (len > TS_MAX)
+		return 0;
 	to += len;
 	if ((void *)(to + 2) > end)
 		return 0;
