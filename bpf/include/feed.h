@@ -97,12 +97,11 @@ struct ts_walk {
 	__u32 part;  /* characters of the key or value so far */
 	__u32 members;
 	__u8 state;
-	__u8 digit; /* the key starts with one: it must have a vendor */
-	__u8 tab;   /* only white space may follow, to the end of the member */
-	__u8 some;  /* of the value is no blank */
+	__u8 tab;  /* only white space may follow, to the end of the member */
+	__u8 some; /* of the value is no blank */
 	__u8 bad;
 	__u8 full;
-	__u8 pad[6];
+	__u8 pad[7];
 };
 
 struct scratch {

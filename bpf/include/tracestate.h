@@ -7,7 +7,8 @@
 /*
  * The tracestate that a server request came with, for the calls that it causes (W3C Trace Context
  * 3.3): the lines in their order as one list, without empty members and the white space around
- * them. A list that breaks the grammar counts for nothing, all of it.
+ * them. A list that breaks the grammar counts for nothing, all of it. A key may begin with a digit,
+ * as level 2 has it; the part behind an @ is read as level 1 has it.
  */
 
 #define TS_MEMBERS 32
@@ -109,14 +110,13 @@ static long ts_step(__u32 i, struct ts_pair *p)
 			return ts_bad(w);
 		if (w->members)
 			ts_put(w, p->out, ',');
-		w->digit = !!(is & TS_DIGIT);
 		w->state = TS_NAME;
 		w->part = 1;
 		ts_put(w, p->out, c);
 		return 0;
 	case TS_NAME:
 		if (c == '=') {
-			if (w->digit || w->part > TS_KEY)
+			if (w->part > TS_KEY)
 				return ts_bad(w);
 			goto value;
 		}

@@ -47,10 +47,12 @@ int BPF_PROG(tp_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 	__u32 tgid = p->tgid;
 	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
 	bool serving = holds_open_request(t);
+	__u8 select = tgid_selected(tgid);
 
-	if (tgid_selected(tgid)) {
-		/* what user space knew of its threads was about another program */
-		tgid_select(tgid, SELECT_ON);
+	if (select) {
+		/* what user space knew of its threads and of FIONREAD was about another program */
+		select &= SELECT_ON | SELECT_INJECT;
+		tgid_select(tgid, select & SELECT_INJECT ? select | SELECT_BRIEFLY : select);
 		proc_forget(tgid);
 	}
 	emit_proc(EV_EXEC, tgid, 0, serving ? EXEC_SERVING : 0);

@@ -237,9 +237,15 @@ impl Discovery {
                     });
                 }
             }
-            // A child that works for an open request belongs to the service that started it.
-            ProcEvent::Exec { serving: true, pid } if self.control.is_selected(pid) => {}
-            ProcEvent::Exec { pid, .. } => self.evaluate(pid, None),
+            ProcEvent::Exec { serving, pid } => {
+                if let Some(propagation) = &self.propagation {
+                    propagation.executed(pid);
+                }
+                // A child that works for an open request belongs to the service that started it.
+                if !(serving && self.control.is_selected(pid)) {
+                    self.evaluate(pid, None);
+                }
+            }
             ProcEvent::Listen { pid, port, .. } => {
                 if !self.control.is_selected(pid) {
                     self.evaluate(pid, Some(port));

@@ -150,6 +150,14 @@ impl Propagation {
         processes.insert(child, tracked);
     }
 
+    /// Another program runs in the process. The kernel side took it back to brief claims.
+    pub fn executed(&self, pid: u32) {
+        let known = self.processes().remove(&pid).is_some();
+        if known {
+            self.adopt(pid, true);
+        }
+    }
+
     /// A process is gone, with its sockets.
     pub fn gone(&self, pid: u32) {
         self.processes().remove(&pid);
