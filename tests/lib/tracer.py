@@ -29,13 +29,13 @@ def free_port():
 class Tracer:
     """`spanwire run ARGUMENTS`, ready when this returns. `settings` are `--set KEY=VALUE`; spans go to a file."""
 
-    def __init__(self, *arguments, binary=None, settings=None, environment=None, command=(), printer="json"):
+    def __init__(self, *arguments, binary=None, settings=None, environment=None, command=(), printer="json", prefix=()):
         self.directory = tempfile.mkdtemp(prefix="spanwire-rig-")
         self.output = Path(self.directory, "spans")
         self.log = Path(self.directory, "log")
         self.port = free_port()
         settings = {"internal_metrics.prometheus.port": self.port, **(settings or {})}
-        line = [binary or BINARY, "run", "--print", printer, *arguments]
+        line = [*prefix, binary or BINARY, "run", "--print", printer, *arguments]
         for key, value in settings.items():
             line += ["--set", f"{key}={value}"]
         self.process = subprocess.Popen(
