@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build demo test e2e bench fmt lint check-fmt clean
+.PHONY: build demo test propagation e2e bench fmt lint check-fmt clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -19,10 +19,23 @@ test: build ## unit, property, BPF and end-to-end tests; without root what can b
 	@tests/setup test || echo "skipped: what needs the missing packages"
 	cargo test --release --locked --lib --test it --test rig
 	@if [ "$$(id -u)" = 0 ]; then \
-		python3 tests/bpf/run.py && cargo test --release --locked --test e2e -- $(E2E); \
+		python3 tests/bpf/run.py && $(MAKE) --no-print-directory propagation && \
+		cargo test --release --locked --test e2e -- $(E2E); \
 	else \
-		echo "skipped 2 suites (tests/bpf, tests/e2e): loading BPF needs root"; \
+		echo "skipped 3 suites (tests/bpf, tests/propagation, tests/e2e): loading BPF needs root"; \
 	fi
+
+# Chains in which the header alone carries the trace: services of one thread per request.
+HEADERS_ALONE = OTEL_EBPF_BPF_CONTEXT_PROPAGATION=headers OTEL_EBPF_BPF_DISABLE_BLACK_BOX_CP=true
+
+propagation: build ## headers in outgoing requests: bytes, clients, lifetime, hosts, W3C cases; needs root
+	python3 tests/propagation/differential.py --claim lasting
+	python3 tests/propagation/differential.py --claim brief
+	python3 tests/propagation/w3c.py
+	python3 tests/propagation/clients.py
+	python3 tests/propagation/lifetime.py
+	python3 tests/propagation/hosts.py || [ $$? = 3 ]
+	$(HEADERS_ALONE) cargo test --release --locked --test e2e -- python-threading gunicorn-gthread apache-php puma-direct
 
 e2e: build
 	@tests/setup test
@@ -32,6 +45,7 @@ bench: build ## figures of docs/BENCHMARKS.md, as ratios of one run
 	@tests/setup test
 	@command -v wrk >/dev/null || apt-get install -y -qq --no-install-recommends wrk </dev/null
 	python3 tests/benches/nginx.py target/release/spanwire
+	python3 tests/benches/proxy.py target/release/spanwire
 	cargo bench --locked --bench encode
 
 fmt:

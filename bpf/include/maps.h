@@ -177,11 +177,11 @@ struct {
 	__uint(max_entries, STAT_MAX);
 	__type(key, __u32);
 	__type(value, __u64);
-} stats SEC(".maps") __weak;
+} spanwire_stats SEC(".maps") __weak;
 
 static __always_inline void stat_inc(__u32 which)
 {
-	__u64 *slot = bpf_map_lookup_elem(&stats, &which);
+	__u64 *slot = bpf_map_lookup_elem(&spanwire_stats, &which);
 
 	if (slot)
 		*slot += 1;

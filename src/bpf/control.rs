@@ -116,7 +116,7 @@ impl Control {
             watched: MapHandle::try_from(&maps.watched)?,
             dests: MapHandle::try_from(&maps.dests)?,
             listeners: MapHandle::try_from(&maps.listeners)?,
-            stats: MapHandle::try_from(&maps.stats)?,
+            stats: MapHandle::try_from(&maps.spanwire_stats)?,
         })))
     }
 
@@ -221,12 +221,20 @@ impl Control {
     /// All counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let read = |index: usize| {
-            let key = u32::try_from(index).unwrap_or(u32::MAX).to_ne_bytes();
-            let per_cpu = self.0.stats.lookup_percpu(&key, MapFlags::ANY).ok().flatten()?;
-            let value = |bytes: &Vec<u8>| bytes.as_slice().try_into().map(u64::from_ne_bytes).ok();
-            Some(per_cpu.iter().filter_map(value).sum())
-        };
-        COUNTERS.iter().enumerate().map(|(index, name)| (*name, read(index).unwrap_or(0))).collect()
+        read_counters(&self.0.stats, u32::try_from(COUNTERS.len()).unwrap_or(0)).unwrap_or_default()
     }
+}
+
+/// The counters of a map, if its `entries` are those of this version.
+pub(super) fn read_counters(map: &MapHandle, entries: u32) -> Option<Counters> {
+    if entries as usize != COUNTERS.len() {
+        return None;
+    }
+    let read = |index: usize| {
+        let key = u32::try_from(index).ok()?.to_ne_bytes();
+        let per_cpu = map.lookup_percpu(&key, MapFlags::ANY).ok().flatten()?;
+        let value = |bytes: &Vec<u8>| bytes.as_slice().try_into().map(u64::from_ne_bytes).ok();
+        Some(per_cpu.iter().filter_map(value).sum())
+    };
+    Some(COUNTERS.iter().enumerate().map(|(index, name)| (*name, read(index).unwrap_or(0))).collect())
 }

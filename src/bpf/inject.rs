@@ -47,7 +47,17 @@ impl Injector {
             };
         }
         share!(selected, watched, procs, sk_ctxs, task_ctxs, slots, joins, by_parent, dests, listeners);
-        share!(tracestates, freed_slots, heads, no_head, rb_data, rb_ctl, stats, scratches, data_shared);
+        share!(
+            tracestates,
+            freed_slots,
+            heads,
+            no_head,
+            rb_data,
+            rb_ctl,
+            spanwire_stats,
+            scratches,
+            data_shared
+        );
         let skel = Box::new(open.load().map_err(|e| format!("loading: {e:#}"))?);
         let claims = MapHandle::try_from(&skel.maps.claims).map_err(|e| e.to_string())?;
         let events = MapHandle::try_from(&skel.maps.rb_claim).map_err(|e| e.to_string())?;

@@ -6,6 +6,7 @@
 pub mod abi;
 mod control;
 mod inject;
+pub mod live;
 mod load;
 mod memory;
 mod ring;

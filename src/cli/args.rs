@@ -28,6 +28,9 @@ pub enum Command {
         /// For machines.
         #[arg(long)]
         json: bool,
+        /// What the instances that run here have done, and refused to do; needs root
+        #[arg(long)]
+        live: bool,
     },
     /// Print the effective configuration with the origin of each value.
     Config {

@@ -9,6 +9,7 @@ use caps::{CapSet, Capability};
 use serde_json::json;
 
 use crate::bpf::{LoadOptions, Tracer};
+use crate::propagation::Membership;
 
 /// What is needed, and what for.
 const CAPABILITIES: [(Capability, &str); 4] = [
@@ -102,6 +103,31 @@ fn pid_namespace() -> Finding {
     }
 }
 
+/// Whether headers can be written into requests, by what a claimed socket of our own does.
+fn propagation() -> Finding {
+    let options = LoadOptions::default();
+    let probed = Tracer::load(&options)
+        .map_err(|error| error.to_string())
+        .and_then(|tracer| crate::propagation::probe(&tracer, &options));
+    match probed {
+        Ok(membership @ Membership::Harmless) => {
+            finding("propagation", Verdict::Yes, format!("claimed sockets: {}", membership.as_str()), "")
+        }
+        Ok(membership) => finding(
+            "propagation",
+            Verdict::Partly,
+            format!("a claimed socket {} on this kernel", membership.as_str()),
+            "handled: of programs that ask FIONREAD, only the first request of a connection gets a header",
+        ),
+        Err(error) => finding(
+            "propagation",
+            Verdict::No,
+            error,
+            "tracing works without; needs CAP_NET_ADMIN, CAP_SYS_ADMIN and a cgroup v2 mount",
+        ),
+    }
+}
+
 fn findings() -> Vec<Finding> {
     let mut all = vec![kernel(), btf()];
     let missing = missing_capabilities();
@@ -153,6 +179,9 @@ fn findings() -> Vec<Finding> {
         ),
         None => finding("tracing", Verdict::No, "no tier works", "see the reasons above"),
     });
+    if used.is_some() {
+        all.push(propagation());
+    }
     if let Some(tier) = used {
         let detail = match tier {
             crate::bpf::Tier::A => "requests through io_uring are seen, without a thread of their own",

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod config;
+mod live;
 mod run;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,8 @@ pub fn main() -> ExitCode {
             Ok(loaded) => start(loaded, &run),
             Err(error) => return usage(&error),
         },
-        Command::Check { json } => check::check(json),
+        Command::Check { json, live: true } => live::live(json),
+        Command::Check { json, live: false } => check::check(json),
         Command::Config { run, json } => match loaded(&run, environment) {
             Ok(loaded) => config::show(&loaded, json),
             Err(error) => return usage(&error),

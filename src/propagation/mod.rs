@@ -81,6 +81,16 @@ impl Drop for Running {
     }
 }
 
+/// What [`start`] would find, and nothing is claimed. For `spanwire check`.
+pub fn probe(tracer: &Tracer, options: &LoadOptions) -> Result<Membership, String> {
+    let injector = Injector::load(tracer, options)?;
+    cgroup::root()?;
+    match selftest::run(&injector.claims()).map_err(|e| format!("the self-test of claimed sockets: {e}"))? {
+        Membership::Broken(how) => Err(format!("a claimed socket behaves differently on this kernel: {how}")),
+        membership => Ok(membership),
+    }
+}
+
 /// Loads what writes headers. An error switches injection off, and nothing else.
 pub fn start(tracer: &Tracer, options: &LoadOptions, claim: Claim) -> Result<(Propagation, Running), String> {
     let mut injector = Injector::load(tracer, options)?;

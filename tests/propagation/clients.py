@@ -45,7 +45,7 @@ def must(holds, what):
 
 
 def wait_for(port):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             return socket.create_connection(("127.0.0.1", port)).close()

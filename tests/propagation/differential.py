@@ -30,6 +30,7 @@ OWN = ": 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LOOK_ALIKE = b"GET / HTTP/1.1\r\nHost: x\r\ntraceparent: 00-1\r\n\r\n"
 HEADER, NONE, ANY = "a header", "none", "either"
 HEAD_MAX = 16384
+OLD = tuple(map(int, os.uname().release.split(".")[:2])) < (6, 5)
 
 
 class Piece:
@@ -263,6 +264,8 @@ def main():
                 sock.shutdown(socket.SHUT_WR)
                 got = inbox.read(struct.unpack("<Q", inbox.read(8))[0])
             found, may, fault = judge(pieces, len(sender.data), got)
+            if way in (Sender.file, Sender.pipe) and OLD:
+                may = found  # before 6.5 these are on no hook
             headers, requests, lacking = headers + found, requests + may, lacking + may - found
             if fault:
                 faults += 1

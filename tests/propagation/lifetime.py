@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
 from clients import LINE, Receiver  # noqa: E402
-from lib.tracer import Tracer, need_root  # noqa: E402
+from lib.tracer import BINARY, Tracer, need_root  # noqa: E402
 
 THREADS = 16
 
@@ -135,6 +135,9 @@ def main():
         tracer = phases.start()
         time.sleep(1.5)
         phases.during("started", arguments.seconds, **some)
+        live = json.loads(subprocess.run([BINARY, "check", "--live", "--json"], capture_output=True, check=True).stdout)
+        if not any(one["injects"] and one["counters"]["inject_done"] > 0 for one in live):
+            phases.fault(f"`check --live` does not tell of it: {live}")
         tracer.kill()
         time.sleep(0.2)
         phases.during("killed", arguments.seconds, most=0)
