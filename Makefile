@@ -31,6 +31,8 @@ HEADERS_ALONE = OTEL_EBPF_BPF_CONTEXT_PROPAGATION=headers OTEL_EBPF_BPF_DISABLE_
 propagation: build ## headers in outgoing requests: bytes, clients, lifetime, hosts, W3C cases; needs root
 	python3 tests/propagation/differential.py --claim lasting
 	python3 tests/propagation/differential.py --claim brief
+	python3 tests/propagation/visible.py
+	python3 tests/propagation/visible.py --claim lasting
 	python3 tests/propagation/w3c.py
 	python3 tests/propagation/clients.py
 	python3 tests/propagation/lifetime.py

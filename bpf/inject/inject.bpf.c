@@ -63,6 +63,14 @@ static __always_inline void let_go(struct bpf_sock_ops *ops, struct sk_ctx *c)
 	c->inject &= ~(INJECT_BRIEFLY | INJECT_READY);
 }
 
+/* Completions of MSG_ZEROCOPY are numbered by send, and a claimed socket sends more often. */
+static __always_inline bool wants_completions(struct tcp_sock *tp)
+{
+	struct sock *sk = (struct sock *)tp;
+
+	return sk->sk_flags & 1UL << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY);
+}
+
 static __always_inline int established(struct bpf_sock_ops *ops, struct bpf_sock *sk,
 				       struct sk_ctx *c)
 {
@@ -73,7 +81,7 @@ static __always_inline int established(struct bpf_sock_ops *ops, struct bpf_sock
 	if (c->role != ROLE_CLIENT || !(select & SELECT_INJECT))
 		return 1;
 	/* somebody else's: another sockmap, or a protocol on top of TCP */
-	if (!tp || BPF_CORE_READ((struct sock *)tp, sk_user_data)) {
+	if (!tp || BPF_CORE_READ((struct sock *)tp, sk_user_data) || wants_completions(tp)) {
 		stat_inc(STAT_CLAIM_HELD);
 		return 1;
 	}
@@ -376,7 +384,8 @@ int on_message(struct sk_msg_md *msg)
 	if (!c || !tp)
 		return SK_PASS;
 	who = current_selected();
-	if (c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT || !(who >> 32 & SELECT_INJECT)) {
+	if (c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT || !(who >> 32 & SELECT_INJECT) ||
+	    wants_completions(tp)) {
 		leave(msg, c);
 		return SK_PASS;
 	}
@@ -391,8 +400,7 @@ int on_message(struct sk_msg_md *msg)
 	if (takes < ROOM_LEAST)
 		c->inject |= INJECT_TIGHT;
 	if (c->inject & INJECT_TIGHT) {
-		/* on_send() sees the rest of this send; the kernel keeps what a part before asked
-		 */
+		/* on_send() sees the rest; the kernel kept what a part before asked for */
 		bpf_msg_apply_bytes(msg, 0);
 		return SK_PASS;
 	}
