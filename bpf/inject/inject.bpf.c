@@ -68,7 +68,8 @@ static __always_inline bool wants_completions(struct tcp_sock *tp)
 {
 	struct sock *sk = (struct sock *)tp;
 
-	return sk->sk_flags & 1UL << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY);
+	return sk->__sk_common.skc_flags &
+	       1UL << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY);
 }
 
 static __always_inline int established(struct bpf_sock_ops *ops, struct bpf_sock *sk,
