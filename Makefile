@@ -36,6 +36,7 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 	python3 tests/propagation/w3c.py
 	python3 tests/propagation/clients.py
 	python3 tests/propagation/lifetime.py
+	python3 tests/propagation/sdk.py
 	python3 tests/propagation/hosts.py || [ $$? = 3 ]
 	$(HEADERS_ALONE) cargo test --release --locked --test e2e -- python-threading gunicorn-gthread apache-php puma-direct
 
