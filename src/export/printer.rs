@@ -1,5 +1,6 @@
 //! Spans on standard output.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::str::FromStr;
 use std::time::Instant;
@@ -97,6 +98,18 @@ impl Printer {
     }
 }
 
+/// Nothing in it can move a cursor or ring a bell.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().flat_map(|c| match c {
+        c if c.is_control() => c.escape_unicode().collect::<Vec<_>>(),
+        c => vec![c],
+    });
+    Cow::Owned(escaped.collect())
+}
+
 fn end(end: &Endpoint) -> String {
     match end {
         Endpoint::Inet(ip, port) if ip.is_ipv6() => format!("[{ip}]:{port}"),
@@ -108,9 +121,9 @@ fn end(end: &Endpoint) -> String {
 fn line(span: &Span) -> String {
     let (status, target, sizes) = match &span.operation {
         Operation::Http(http) => {
-            (http.status, &*http.path, format!("{}B/{}B", http.request_body, http.response_body))
+            (http.status, printable(&http.path), format!("{}B/{}B", http.request_body, http.response_body))
         }
-        Operation::Connect => (0, "", String::new()),
+        Operation::Connect => (0, Cow::Borrowed(""), String::new()),
     };
     let kind = if span.kind == SpanKind::Server { "HTTP" } else { "HTTPClient" };
     let parent = span.parent.map(|id| id.to_string()).unwrap_or_default();

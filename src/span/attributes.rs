@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use nix::errno::Errno;
+use percent_encoding::percent_decode_str;
 
 use super::{Endpoint, ErrorType, HttpExchange, Operation, Span, SpanKind};
 
@@ -60,20 +61,33 @@ const SECRET_PARAMETERS: [&str; 22] = [
     "x-goog-signature",
 ];
 
-/// A query with the values of secret parameters taken out.
+/// A query with the values of secret parameters taken out. A `;` separates pairs too, as old servers have it.
 fn redacted(query: &str) -> Cow<'_, str> {
     let secret = |pair: &str| {
-        let name = pair.split('=').next().unwrap_or_default();
+        let name = pair.split(['=', '&', ';']).next().unwrap_or_default();
+        let name = percent_decode_str(name).decode_utf8_lossy();
         SECRET_PARAMETERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
     };
-    if !query.split('&').any(secret) {
+    if !query.split(['&', ';']).any(secret) {
         return Cow::Borrowed(query);
     }
-    let pairs = query.split('&').map(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
-        if secret(pair) { format!("{name}=REDACTED") } else { pair.to_owned() }
-    });
-    Cow::Owned(pairs.collect::<Vec<_>>().join("&"))
+    let mut out = String::with_capacity(query.len());
+    for pair in query.split_inclusive(['&', ';']) {
+        match pair.split_once('=') {
+            Some((name, value)) if secret(pair) => {
+                out.push_str(name);
+                out.push_str("=REDACTED");
+                out.extend(value.chars().last().filter(|end| matches!(end, '&' | ';')));
+            }
+            _ => out.push_str(pair),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// An authority without the name and password that may be in front.
+fn without_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 /// The method as the conventions want it.
@@ -119,7 +133,7 @@ pub fn error_type(span: &Span) -> Option<Cow<'static, str>> {
         SpanKind::Server => http.status == 0 || http.status >= 500,
         SpanKind::Client => http.status == 0 || http.status >= 400,
     };
-    bad.then(|| http.status.to_string().into())
+    bad.then(|| if http.status == 0 { "_OTHER".into() } else { http.status.to_string().into() })
 }
 
 /// Host and port of an authority; an IPv6 address keeps no brackets.
@@ -186,7 +200,7 @@ fn push_http(out: &mut Vec<Attribute>, span: &Span, http: &HttpExchange, server_
     if http.status != 0 {
         out.push(("http.response.status_code", Value::Int(http.status.into())));
     }
-    let host = http.host.as_deref().filter(|host| !host.is_empty()).map(authority);
+    let host = http.host.as_deref().map(without_user).filter(|host| !host.is_empty()).map(authority);
     match host {
         Some((name, port)) => {
             out.push(("server.address", name.into()));
@@ -209,7 +223,7 @@ fn push_http(out: &mut Vec<Attribute>, span: &Span, http: &HttpExchange, server_
         }
     } else {
         let authority = match (http.host.as_deref(), server_end) {
-            (Some(host), _) => host.to_owned(),
+            (Some(host), _) => without_user(host).to_owned(),
             (None, Endpoint::Inet(ip, port)) if ip.is_ipv6() => format!("[{ip}]:{port}"),
             (None, Endpoint::Inet(ip, port)) => format!("{ip}:{port}"),
             (None, Endpoint::Unix(_)) => "localhost".to_owned(),
@@ -246,5 +260,15 @@ mod tests {
     fn secrets_leave_the_query() {
         assert_eq!(redacted("a=1&Token=abc&b"), "a=1&Token=REDACTED&b");
         assert_eq!(redacted("a=1"), "a=1");
+        assert_eq!(redacted("a=1;token=abc;b=2&sig=x"), "a=1;token=REDACTED;b=2&sig=REDACTED");
+        assert_eq!(redacted("%74oken=abc&%6Bey=1"), "%74oken=REDACTED&%6Bey=REDACTED");
+        assert_eq!(redacted("token"), "token");
+    }
+
+    #[test]
+    fn a_password_leaves_the_authority() {
+        assert_eq!(without_user("root:pw@shop:80"), "shop:80");
+        assert_eq!(without_user("a@b@shop"), "shop");
+        assert_eq!(without_user("shop"), "shop");
     }
 }
