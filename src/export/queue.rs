@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use prost::Message as _;
 use tracing::{info, warn};
 
 use super::settings::{ExportSettings, Protocol};
@@ -16,6 +17,9 @@ use crate::span::Span;
 
 /// How often a failing endpoint is spoken of.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// Bytes of a request; gRPC servers take 4 MiB unless told otherwise.
+const REQUEST_MAX: usize = 3 << 20;
 
 /// The endpoint took the request.
 #[derive(Debug, Default)]
@@ -68,6 +72,8 @@ impl SpanQueue {
 pub struct Exporter {
     thread: JoinHandle<()>,
     stop: Sender<Instant>,
+    waiting: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
 }
 
 enum Client {
@@ -104,6 +110,7 @@ impl Exporter {
         let (sender, receiver) = unbounded();
         let (stop, stopped) = unbounded();
         let waiting = Arc::new(AtomicUsize::new(0));
+        let (counted, told) = (Arc::clone(&waiting), Arc::clone(&metrics));
         let queue = SpanQueue {
             sender,
             waiting: Arc::clone(&waiting),
@@ -122,7 +129,7 @@ impl Exporter {
             client,
         };
         let thread = crate::pipeline::spawn("export-otlp", move || worker.run())?;
-        Ok((Self { thread, stop }, queue))
+        Ok((Self { thread, stop, waiting: counted, metrics: told }, queue))
     }
 
     /// Sends what is queued, until `deadline`. All [`SpanQueue`]s must be gone.
@@ -130,6 +137,12 @@ impl Exporter {
         let _ended = self.stop.send(deadline);
         while !self.thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
+        }
+        if !self.thread.is_finished() {
+            // A send in progress ends with the process.
+            let left = self.waiting.load(Ordering::Acquire) as u64;
+            self.metrics.dropped("export", "shutdown", left);
+            warn!(spans = left, "The collector did not take what was left in time.");
         }
     }
 }
@@ -176,10 +189,16 @@ impl Worker {
 
     fn deliver(&mut self, batch: &[Span]) {
         let count = batch.len() as u64;
+        let mut ready = Some(encode(batch, self.settings.link_attribute));
+        if batch.len() > 1 && ready.as_ref().is_some_and(|request| request.encoded_len() > REQUEST_MAX) {
+            let (first, second) = batch.split_at(batch.len() / 2);
+            self.deliver(first);
+            return self.deliver(second);
+        }
         let begun = Instant::now();
         let mut pause = self.settings.retry.initial;
         loop {
-            let request = encode(batch, self.settings.link_attribute);
+            let request = ready.take().unwrap_or_else(|| encode(batch, self.settings.link_attribute));
             let result = match &mut self.client {
                 Client::Grpc(client) => self.runtime.block_on(client.send(request)),
                 Client::Http(client) => self.runtime.block_on(client.send(request)),
@@ -217,8 +236,7 @@ impl Worker {
 
     /// Waits, with some jitter. True if there is no time left.
     fn pause(&mut self, length: Duration) -> bool {
-        let jitter = u32::from(Instant::now().elapsed().subsec_nanos() as u8) % 50;
-        let until = Instant::now() + length + length * jitter / 200;
+        let until = Instant::now() + length + length * fastrand::u32(0..50) / 200;
         while Instant::now() < until {
             if self.time_is_up() {
                 return true;

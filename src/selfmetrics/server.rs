@@ -1,6 +1,6 @@
 //! A small HTTP server for `/metrics` and `/healthz`. One connection at a time is enough.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Metrics;
 
-const REQUEST_MAX: u64 = 8192;
+const REQUEST_MAX: usize = 8192;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves until the process ends. `metrics_path` is where Prometheus looks; `refresh` reads the counters.
@@ -32,6 +32,25 @@ pub fn serve(
     Ok(bound)
 }
 
+/// The head of a request, which may take so long in all: one client at a time is served.
+fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut head = Vec::new();
+    let mut part = [0; 1024];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || head.len() > REQUEST_MAX {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            count => head.extend(part.iter().take(count)),
+        }
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
 fn answer(
     mut stream: TcpStream,
     metrics_path: &str,
@@ -39,15 +58,9 @@ fn answer(
     started: Instant,
     refresh: &impl Fn(),
 ) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = String::new();
-    let mut reader = BufReader::new((&stream).take(REQUEST_MAX));
-    reader.read_line(&mut line)?;
-    let mut rest = String::new();
-    while reader.read_line(&mut rest)? > 2 {
-        rest.clear();
-    }
+    let head = read_head(&mut stream)?;
+    let line = head.lines().next().unwrap_or_default();
     let path = line.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default();
     let (status, kind, body) = if path == metrics_path {
         refresh();

@@ -170,6 +170,41 @@ fn http_carries_headers_and_gzip_and_tries_again() {
 }
 
 #[test]
+fn a_request_is_never_larger_than_collectors_take() {
+    let (endpoint, requests) = fake_http(vec![OK; 9]);
+    let big: Vec<Span> = (1..=9)
+        .map(|number| {
+            let mut span = span(number);
+            if let Operation::Http(http) = &mut span.operation {
+                http.path = "/x".repeat(500_000).into();
+            }
+            span
+        })
+        .collect();
+    let settings = ExportSettings { gzip: false, ..settings(endpoint, Protocol::HttpProtobuf) };
+    let metrics = export(settings, vec![big]);
+    let sizes: Vec<usize> = requests.try_iter().map(|(_, body)| body.len()).collect();
+    assert!(sizes.len() >= 3 && sizes.iter().all(|size| *size < 3 << 20), "{sizes:?}");
+    assert!(metrics.render().contains("spanwire_exported_spans_total{protocol=\"otlp\"} 9"));
+}
+
+#[test]
+fn what_is_left_at_the_end_is_counted() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let settings =
+        ExportSettings { timeout: Duration::from_secs(9), ..settings(endpoint, Protocol::HttpProtobuf) };
+    let metrics = Arc::new(Metrics::default());
+    let (exporter, queue) = Exporter::start(settings, Arc::clone(&metrics)).unwrap();
+    queue.push(vec![span(1), span(2)]);
+    drop(queue);
+    let begun = Instant::now();
+    exporter.finish(begun + Duration::from_millis(200));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(metrics.render().contains("reason=\"shutdown\"} 2"), "{}", metrics.render());
+}
+
+#[test]
 fn a_refusal_is_final_and_counted() {
     let (endpoint, _requests) = fake_http(vec!["HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n", OK]);
     let metrics = export(settings(endpoint, Protocol::HttpProtobuf), vec![vec![span(1)]]);
