@@ -9,6 +9,7 @@ RFC 9112 allows and what sockets do to it. Needs root.
 import argparse
 import array
 import os
+import random
 import socket
 import sys
 import tempfile
@@ -98,6 +99,56 @@ def pipelined():
     exchange(ends, requests, OK * 5)
     close(ends)
     return [item for n in range(5) for item in simple(f"/pipe-{n}")]
+
+
+def framed(rng, start, body):
+    """A message with `body`, in one of the ways there are."""
+    fields = b"".join(b"X-%d: %s\r\n" % (n, b"v" * rng.choice([0, 1, 60, 63, 64, 65, 900])) for n in range(rng.randrange(5)))
+    if rng.random() < 0.5:
+        return start + fields + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    out, at = start + b"Transfer-Encoding: chunked\r\n" + fields + b"\r\n", 0
+    while at < len(body):
+        part = body[at:at + rng.choice([1, 7, 100, 5000])]
+        out += b"%x%s\r\n%s\r\n" % (len(part), rng.choice([b"", b";e=1"]), part)
+        at += len(part)
+    return out + b"0\r\n" + rng.choice([b"", b"T: GET / HTTP/1.1\r\n"]) + b"\r\n"
+
+
+def hand_over(rng, sender, receiver, data):
+    """In pieces of any size, read in pieces of any other."""
+    at = taken = 0
+    while taken < len(data):
+        if at < len(data) and (taken == at or rng.random() < 0.5):
+            at += sender.send(data[at:at + rng.choice([1, 2, 3, 17, 64, 1000, 9000])])
+        if taken < at:
+            taken += len(receiver.recv(rng.choice([1, 2, 5, 33, 64, 3000, 20000])))
+
+
+@case
+def any_cut_of_any_framing():
+    expected = []
+    for number in range(120):
+        rng = random.Random(number)
+        client, server = pair()
+        requests = responses = b""
+        for index in range(rng.randrange(1, 6)):
+            path = f"/cut-{number}-{index}"
+            body = (b"GET /fake HTTP/1.1\r\n\r\n" * 200)[:rng.choice([0, 1, 2, 23, 64, 4000])]
+            method = rng.choice(["GET", "HEAD", "POST", "PUT"])
+            start = f"{method} {path} HTTP/1.1\r\n".encode()
+            requests += framed(rng, start, body) if method in ("POST", "PUT") else start + b"Host: x\r\n\r\n"
+            status = rng.choice([200, 200, 204, 304, 404, 500])
+            responses += rng.choice([b"", b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n"])
+            start = b"HTTP/1.1 %d Word\r\n" % status
+            if status in (204, 304) or method == "HEAD":
+                responses += start + (b"" if status == 204 else b"Content-Length: 5\r\n") + b"\r\n"
+            else:
+                responses += framed(rng, start, body)
+            expected += simple(path, method, status=status)
+        hand_over(rng, client, server, requests)
+        hand_over(rng, server, client, responses)
+        close((client, server))
+    return expected
 
 
 @case
