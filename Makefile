@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build demo test propagation e2e bench fmt lint check-fmt clean
+.PHONY: build demo test propagation guests e2e bench fmt lint check-fmt clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -39,6 +39,17 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 	python3 tests/propagation/sdk.py
 	python3 tests/propagation/hosts.py || [ $$? = 3 ]
 	$(HEADERS_ALONE) cargo test --release --locked --test e2e -- python-threading gunicorn-gthread apache-php puma-direct
+
+# What a guest with another kernel of the distribution runs; `tests/vm/run --list` shows which there are.
+KERNELS ?= 6.1 6.12
+
+guests: build ## the kernel side and headers on KERNELS, in emulated guests
+	@tests/setup guests
+	@for kernel in $(KERNELS); do \
+		echo "== $$kernel"; \
+		tests/vm/run $$kernel -- sh -ec 'uname -r; python3 tests/bpf/run.py | tail -n 1; python3 tests/propagation/w3c.py | tail -n 1; \
+			for claim in auto lasting brief; do python3 tests/propagation/differential.py --streams 300 --claim $$claim; done' || exit; \
+	done
 
 e2e: build
 	@tests/setup test
