@@ -183,8 +183,9 @@ impl Discovery {
     pub fn scan(&mut self) {
         let own = std::process::id();
         for pid in pids().into_iter().filter(|pid| *pid != own) {
-            let selected = self.with(|selection| selection.live.contains_key(&pid));
-            if !selected {
+            // A child of a selected process may be here before we heard of its fork: it is not to be let go.
+            let known = self.with(|selection| selection.live.contains_key(&pid));
+            if !known && !self.control.is_selected(pid) {
                 self.evaluate(pid, None);
             }
         }
