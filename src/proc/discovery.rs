@@ -254,7 +254,8 @@ impl Discovery {
             }
             ProcEvent::Exit { pid } => {
                 self.command.remove(&pid);
-                self.control.forget(pid);
+                // Its bits as well: what was decided about it may have come after its end.
+                self.control.deselect(pid);
                 if let Some(propagation) = &self.propagation {
                     propagation.gone(pid);
                 }

@@ -162,9 +162,11 @@ impl Propagation {
 
     /// Another program runs in the process. The kernel side took it back to brief claims.
     pub fn executed(&self, pid: u32) {
-        let known = self.processes().remove(&pid).is_some();
-        if known {
-            self.adopt(pid, true);
+        let Some(old) = self.processes().remove(&pid) else { return };
+        self.adopt(pid, true);
+        let now = self.processes().get(&pid).map(|process| process.injection);
+        if old.injection == Injection::Lasting && now == Some(Injection::Brief) {
+            self.release(pid); // sockets that it kept over the exec, claimed as suited the program before
         }
     }
 
