@@ -83,12 +83,17 @@ static __always_inline void emit_proc(__u32 kind, __u32 tgid, __u32 other, __u32
 	bpf_ringbuf_submit(ev, BPF_RB_FORCE_WAKEUP);
 }
 
-/* Wake the reader by volume; its own clock fetches the rest. */
-static __always_inline __u64 data_wakeup(void)
+/*
+ * Wake the reader by volume; its own clock fetches the rest. Asked before the record is made: at
+ * each multiple of a power of two, as a wake-up for every record is dear while the reader has not
+ * run yet, and one at the first alone could be missed by two that write at once.
+ */
+static __always_inline __u64 data_wakeup(__u32 size)
 {
-	return bpf_ringbuf_query(&rb_data, BPF_RB_AVAIL_DATA) >= cfg.wakeup_bytes
-		   ? BPF_RB_FORCE_WAKEUP
-		   : BPF_RB_NO_WAKEUP;
+	__u64 before = bpf_ringbuf_query(&rb_data, BPF_RB_AVAIL_DATA);
+	__u64 behind = before + ((size + BPF_RINGBUF_HDR_SZ + 7) & ~7U);
+
+	return (before ^ behind) >= cfg.wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 #endif

@@ -370,6 +370,7 @@ static __always_inline void connect_failed(struct sk_ctx *c, __u16 error)
 {
 	struct ev_connect *ev;
 	struct ev_span ids = {};
+	__u64 wakeup;
 
 	random_bytes(ids.span_id, 2);
 	if (c->connect_link)
@@ -380,6 +381,7 @@ static __always_inline void connect_failed(struct sk_ctx *c, __u16 error)
 		stat_inc(STAT_UNSAMPLED);
 		return;
 	}
+	wakeup = data_wakeup(sizeof(*ev));
 	ev = bpf_ringbuf_reserve(&rb_data, sizeof(*ev), 0);
 	if (!ev) {
 		stat_inc(STAT_RING_FULL_CONNECT);
@@ -396,7 +398,7 @@ static __always_inline void connect_failed(struct sk_ctx *c, __u16 error)
 	ev->error = error;
 	ev->link = ids.link;
 	ev->trace_flags = ids.trace_flags;
-	bpf_ringbuf_submit(ev, data_wakeup());
+	bpf_ringbuf_submit(ev, wakeup);
 }
 
 /*

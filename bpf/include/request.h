@@ -570,7 +570,7 @@ static __always_inline void head_keep(struct scratch *s, struct sk_ctx *c, struc
 	barrier_var(total);
 	if (total > sizeof(*ev) + HEAD_CAPTURE + UNIX_PATH_MAX)
 		return;
-	if (bpf_ringbuf_output(&rb_data, ev, total, data_wakeup())) {
+	if (bpf_ringbuf_output(&rb_data, ev, total, data_wakeup(total))) {
 		stat_inc(STAT_RING_FULL_HEAD);
 		r->ev.flags |= SPAN_HEAD_LOST;
 	} else {
@@ -753,7 +753,7 @@ __separately int request_end(struct sk_ctx *c, const struct ending *e)
 	total = sizeof(r->ev) + r->ev.captured;
 	barrier_var(total);
 	if (total <= sizeof(r->ev) + HEAD_INLINE &&
-	    bpf_ringbuf_output(&rb_data, &r->ev, total, data_wakeup()))
+	    bpf_ringbuf_output(&rb_data, &r->ev, total, data_wakeup(total)))
 		stat_inc(STAT_RING_FULL_SPAN);
 out:
 	r->tag = 0;
