@@ -18,5 +18,5 @@ pub use control::{Control, Counters, Injection};
 pub use inject::{Claims, Injector};
 pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial};
 pub use memory::{few_arenas, trim};
-pub use ring::{Reader, Ring, Stop};
+pub use ring::{Fill, Reader, Ring, Stop};
 pub use spawn::spawn_with_fd3;

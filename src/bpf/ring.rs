@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{AsRawLibbpf, MapHandle, RingBuffer, RingBufferBuilder, libbpf_sys};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -30,6 +30,15 @@ impl Stop {
 /// A ring with the function that gets its records.
 pub struct Ring<'a>(RingBuffer<'a>);
 
+/// How full a ring was found, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    /// Records that waited.
+    pub waiting: u64,
+    /// Room for all.
+    pub size: u64,
+}
+
 impl std::fmt::Debug for Ring<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring").finish_non_exhaustive()
@@ -45,6 +54,16 @@ impl<'a> Ring<'a> {
             0
         })?;
         Ok(Self(builder.build().context("mapping a ring buffer")?))
+    }
+
+    #[allow(unsafe_code)]
+    fn fill(&self) -> Fill {
+        // SAFETY: libbpf's object lives as long as `self.0`, and it has one ring, number 0.
+        let (waiting, size) = unsafe {
+            let ring = libbpf_sys::ring_buffer__ring(self.0.as_libbpf_object().as_ptr(), 0);
+            (libbpf_sys::ring__avail_data_size(ring), libbpf_sys::ring__size(ring))
+        };
+        Fill { waiting, size }
     }
 }
 
@@ -64,8 +83,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads until the stop signal; `after` runs whenever a batch of records was read, and at
-    /// each tick. What is in the ring at the signal is still read.
-    pub fn run(&self, mut after: impl FnMut()) -> Result<()> {
+    /// each tick; it is told how much waited. What is in the ring at the signal is still read.
+    pub fn run(&self, mut after: impl FnMut(Fill)) -> Result<()> {
         let timeout = PollTimeout::try_from(self.tick).unwrap_or(PollTimeout::MAX);
         let ring_fd = self.ring.0.epoll_fd();
         loop {
@@ -81,8 +100,9 @@ impl<'a> Reader<'a> {
                 }
                 fds[1].any().unwrap_or(false)
             };
+            let fill = self.ring.fill();
             self.ring.0.consume().context("reading a ring buffer")?;
-            after();
+            after(fill);
             if stopped {
                 return Ok(());
             }

@@ -140,6 +140,7 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
             }
         }),
         max_transaction_time: config.ebpf.max_transaction_time.0,
+        metrics: Arc::clone(&metrics),
         record: recorder(flags)?,
     })?;
 

@@ -1,7 +1,5 @@
 //! OTLP over gRPC.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
@@ -9,6 +7,7 @@ use tonic::Code;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic_types::StatusExt as _;
 
 use super::queue::{Delivered, Failure};
 use super::settings::ExportSettings;
@@ -68,24 +67,24 @@ impl Client {
                     message: rejected.map(|p| p.error_message).unwrap_or_default(),
                 })
             }
-            Err(status) => Err(Failure {
-                // The codes that the OTLP specification lists as retryable.
-                retry: matches!(
-                    status.code(),
-                    Code::Cancelled
-                        | Code::DeadlineExceeded
-                        | Code::ResourceExhausted
-                        | Code::Aborted
-                        | Code::OutOfRange
-                        | Code::Unavailable
-                        | Code::DataLoss
-                        // what a broken or foreign connection becomes
-                        | Code::Unknown
-                        | Code::Internal
-                ),
-                after: None::<Duration>,
-                message: format!("{:?}: {}", status.code(), status.message()),
-            }),
+            Err(status) => Err(failure(&status)),
         }
     }
+}
+
+/// By the OTLP specification: these codes may succeed later, the one for a lack of resources only if the
+/// collector says when. A broken connection comes as a code of our own side, with its cause.
+fn failure(status: &tonic::Status) -> Failure {
+    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let retry = match status.code() {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::ResourceExhausted => after.is_some(),
+        _ => std::error::Error::source(status).is_some(),
+    };
+    Failure { retry, after, message: format!("{:?}: {}", status.code(), status.message()) }
 }

@@ -139,8 +139,7 @@ impl Client {
                     | StatusCode::SERVICE_UNAVAILABLE
                     | StatusCode::GATEWAY_TIMEOUT
             ),
-            // The word of a stranger: bounded, or it would overflow our clock.
-            after: after.map(|seconds: u64| Duration::from_secs(seconds.min(300))),
+            after: after.map(Duration::from_secs),
             message: format!("HTTP {}", head.status),
         })
     }

@@ -114,7 +114,7 @@ fn end(end: &Endpoint) -> String {
     match end {
         Endpoint::Inet(ip, port) if ip.is_ipv6() => format!("[{ip}]:{port}"),
         Endpoint::Inet(ip, port) => format!("{ip}:{port}"),
-        Endpoint::Unix(path) => format!("unix:{path}"),
+        Endpoint::Unix(path) => format!("unix:{}", printable(path)),
     }
 }
 
@@ -134,7 +134,7 @@ fn line(span: &Span) -> String {
         name(span),
         if span.kind == SpanKind::Server { end(&span.peer) } else { end(&span.local) },
         if span.kind == SpanKind::Server { end(&span.local) } else { end(&span.peer) },
-        span.resource.service_name,
+        printable(&span.resource.service_name),
         span.trace_id,
         span.span_id,
         span.trace_flags,

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::settings::{ExportSettings, Protocol};
@@ -17,6 +19,12 @@ use crate::span::Span;
 
 /// How often a failing endpoint is spoken of.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a collector can make us wait by its word alone.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// The thread ends by itself at the deadline; this is for what cannot be interrupted.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// Bytes of a request; gRPC servers take 4 MiB unless told otherwise.
 const REQUEST_MAX: usize = 3 << 20;
@@ -71,7 +79,7 @@ impl SpanQueue {
 #[derive(Debug)]
 pub struct Exporter {
     thread: JoinHandle<()>,
-    stop: Sender<Instant>,
+    stop: watch::Sender<Option<Instant>>,
     waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
@@ -84,8 +92,8 @@ enum Client {
 struct Worker {
     settings: ExportSettings,
     receiver: Receiver<Vec<Span>>,
-    stop: Receiver<Instant>,
-    deadline: Option<Instant>,
+    stop: watch::Receiver<Option<Instant>>,
+    left: u64,
     waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
     complained: Option<Instant>,
@@ -108,7 +116,7 @@ impl Exporter {
             }
         };
         let (sender, receiver) = unbounded();
-        let (stop, stopped) = unbounded();
+        let (stop, stopped) = watch::channel(None);
         let waiting = Arc::new(AtomicUsize::new(0));
         let (counted, told) = (Arc::clone(&waiting), Arc::clone(&metrics));
         let queue = SpanQueue {
@@ -121,7 +129,7 @@ impl Exporter {
             settings,
             receiver,
             stop: stopped,
-            deadline: None,
+            left: 0,
             waiting,
             metrics,
             complained: None,
@@ -134,15 +142,27 @@ impl Exporter {
 
     /// Sends what is queued, until `deadline`. All [`SpanQueue`]s must be gone.
     pub fn finish(self, deadline: Instant) {
-        let _ended = self.stop.send(deadline);
-        while !self.thread.is_finished() && Instant::now() < deadline {
+        let _ended = self.stop.send(Some(deadline));
+        while !self.thread.is_finished() && Instant::now() < deadline + GRACE {
             std::thread::sleep(Duration::from_millis(2));
         }
         if !self.thread.is_finished() {
-            // A send in progress ends with the process.
             let left = self.waiting.load(Ordering::Acquire) as u64;
             self.metrics.dropped("export", "shutdown", left);
-            warn!(spans = left, "The collector did not take what was left in time.");
+            warn!(spans = left, "The exporter does not end; what was left is lost.");
+        }
+    }
+}
+
+/// Ready at the deadline, once there is one.
+async fn time_is_up(mut stop: watch::Receiver<Option<Instant>>) {
+    loop {
+        let deadline = *stop.borrow_and_update();
+        if let Some(deadline) = deadline {
+            return tokio::time::sleep_until(deadline.into()).await;
+        }
+        if stop.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }
@@ -163,8 +183,11 @@ impl Worker {
                 }
             }
             if !open {
-                return;
+                break;
             }
+        }
+        if self.left > 0 {
+            warn!(spans = self.left, "The collector did not take what was left in time.");
         }
     }
 
@@ -180,13 +203,6 @@ impl Worker {
         true
     }
 
-    fn time_is_up(&mut self) -> bool {
-        if let Ok(deadline) = self.stop.try_recv() {
-            self.deadline = Some(deadline);
-        }
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
     fn deliver(&mut self, batch: &[Span]) {
         let count = batch.len() as u64;
         let mut ready = Some(encode(batch, self.settings.link_attribute));
@@ -199,10 +215,7 @@ impl Worker {
         let mut pause = self.settings.retry.initial;
         loop {
             let request = ready.take().unwrap_or_else(|| encode(batch, self.settings.link_attribute));
-            let result = match &mut self.client {
-                Client::Grpc(client) => self.runtime.block_on(client.send(request)),
-                Client::Http(client) => self.runtime.block_on(client.send(request)),
-            };
+            let Some(result) = self.send(request) else { return self.leave(count) };
             let failure = match result {
                 Ok(delivered) => {
                     self.metrics.exported(count - delivered.rejected.min(count), true);
@@ -227,25 +240,46 @@ impl Worker {
             if begun.elapsed() >= self.settings.retry.max_elapsed {
                 return self.metrics.dropped("export", "retries_exhausted", count);
             }
-            if self.pause(failure.after.unwrap_or(pause)) {
-                return self.metrics.dropped("export", "shutdown", count);
+            if self.pause(failure.after.unwrap_or(pause)).is_none() {
+                return self.leave(count);
             }
-            pause = (pause * 2).min(self.settings.retry.max);
+            pause = pause.saturating_mul(2).min(self.settings.retry.max);
         }
     }
 
-    /// Waits, with some jitter. True if there is no time left.
-    fn pause(&mut self, length: Duration) -> bool {
-        let until = Instant::now() + length + length * fastrand::u32(0..50) / 200;
-        while Instant::now() < until {
-            if self.time_is_up() {
-                return true;
+    /// None if there was no time left for it.
+    fn send(&mut self, request: ExportTraceServiceRequest) -> Option<Result<Delivered, Failure>> {
+        let stop = self.stop.clone();
+        self.runtime.block_on(async {
+            let sent = async {
+                match &mut self.client {
+                    Client::Grpc(client) => client.send(request).await,
+                    Client::Http(client) => client.send(request).await,
+                }
+            };
+            tokio::select! {
+                result = sent => Some(result),
+                () = time_is_up(stop) => None,
             }
-            std::thread::sleep(
-                Duration::from_millis(20).min(until.saturating_duration_since(Instant::now())),
-            );
-        }
-        self.time_is_up()
+        })
+    }
+
+    /// Waits, with some jitter. None if there was no time left for it.
+    fn pause(&self, length: Duration) -> Option<()> {
+        let length = length.min(PAUSE_MAX);
+        let stop = self.stop.clone();
+        self.runtime.block_on(async {
+            tokio::select! {
+                () = tokio::time::sleep(length + length * fastrand::u32(0..50) / 200) => Some(()),
+                () = time_is_up(stop) => None,
+            }
+        })
+    }
+
+    /// There is no time left for so many spans.
+    fn leave(&mut self, count: u64) {
+        self.left += count;
+        self.metrics.dropped("export", "shutdown", count);
     }
 
     fn complain(&mut self, message: &str) {

@@ -159,7 +159,7 @@ impl Tree {
         };
         format!(
             "{} {kind} {}{target}  {status}  {}.{:03} ms  span={} parent={parent} ({}){error}",
-            self.paint("36", &span.resource.service_name),
+            self.paint("36", &printable(&span.resource.service_name)),
             name(span),
             micros / 1000,
             micros % 1000,
@@ -251,6 +251,7 @@ mod tests {
         if let Operation::Http(http) = &mut evil.operation {
             http.path = "/\u{1b}[2J\u{7}é".into();
         }
+        evil.resource = Arc::new(Resource { service_name: "shop\u{1b}[0m".into(), ..Resource::default() });
         let text = drawn(vec![evil]);
         assert!(text.contains("/\\u{1b}[2J\\u{7}é") && !text.contains('\u{1b}'), "{text}");
     }

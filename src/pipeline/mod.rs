@@ -21,9 +21,10 @@ use tracing::{debug, error, warn};
 
 pub use records::Records;
 
-use crate::bpf::{Control, Reader, Ring, Stop};
+use crate::bpf::{Control, Fill, Reader, Ring, Stop};
 use crate::conn::{Assembler, Totals};
 use crate::event::{self, ProcEvent};
+use crate::selfmetrics::{Health, Metrics, Stage};
 use crate::span::{Resource, Span};
 use crate::time::{WallClock, monotonic_ns};
 
@@ -90,6 +91,8 @@ pub struct Parts {
     pub on_process: Box<dyn FnMut(ProcEvent) + Send>,
     /// `ebpf.max_transaction_time`.
     pub max_transaction_time: Duration,
+    /// Hears that the threads live, and how full the rings are.
+    pub metrics: Arc<Metrics>,
     /// Gets a copy of every record, for `--record`.
     pub record: Option<Recorder>,
 }
@@ -105,8 +108,18 @@ impl Pipeline {
     pub fn start(parts: Parts) -> Result<Self> {
         let stop = Stop::new()?;
         let (sender, receiver) = bounded::<Records>(BATCHES);
-        let Parts { data, ctl, control, resources, sink, totals, on_process, max_transaction_time, record } =
-            parts;
+        let Parts {
+            data,
+            ctl,
+            control,
+            resources,
+            sink,
+            totals,
+            on_process,
+            max_transaction_time,
+            metrics,
+            record,
+        } = parts;
         let max_age = u64::try_from(max_transaction_time.as_nanos()).unwrap_or(u64::MAX);
         let assemble = Assemble {
             receiver,
@@ -117,10 +130,11 @@ impl Pipeline {
             totals,
             control,
             max_age,
+            health: metrics.health.clone(),
         };
         let mut threads = vec![spawn("assemble", move || assemble.run())?];
 
-        let data_stop = stop.clone();
+        let (data_stop, told) = (stop.clone(), Arc::clone(&metrics));
         threads.push(spawn("rb-data", move || {
             let batch = std::cell::RefCell::new(Records::default());
             let record = std::cell::RefCell::new(record);
@@ -139,7 +153,9 @@ impl Pipeline {
                 }
             });
             let read = ring.and_then(|ring| {
-                Reader::new(ring, data_stop, TICK).run(|| {
+                Reader::new(ring, data_stop, TICK).run(|fill| {
+                    told.health.beat(Stage::Data);
+                    told.ring("data", fill.waiting, fill.size);
                     let mut batch = batch.borrow_mut();
                     if batch.bytes() > 0 {
                         send(&mut batch);
@@ -158,7 +174,11 @@ impl Pipeline {
                 Ok(event) => on_process(event),
                 Err(error) => warn!(%error, "A process event makes no sense."),
             });
-            if let Err(error) = ring.and_then(|ring| Reader::new(ring, ctl_stop, TICK).run(|| {})) {
+            let told = |fill: Fill| {
+                metrics.health.beat(Stage::Control);
+                metrics.ring("ctl", fill.waiting, fill.size);
+            };
+            if let Err(error) = ring.and_then(|ring| Reader::new(ring, ctl_stop, TICK).run(told)) {
                 error!(error = %format!("{error:#}"), "The ring of process events cannot be read.");
             }
         })?);
@@ -193,6 +213,7 @@ struct Assemble {
     totals: OnTotals,
     control: Control,
     max_age: u64,
+    health: Health,
 }
 
 impl Assemble {
@@ -200,6 +221,7 @@ impl Assemble {
         let every = EXPIRE_EVERY.min(Duration::from_nanos(self.max_age.max(1_000_000)));
         let mut next_expire = Instant::now() + every;
         loop {
+            self.health.beat(Stage::Assemble);
             let mut wait = next_expire.saturating_duration_since(Instant::now());
             if self.assembler.has_early() {
                 wait = wait.min(TICK);

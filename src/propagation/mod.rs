@@ -188,7 +188,7 @@ impl Propagation {
         };
         let read = Ring::new(ring, take).and_then(|ring| {
             let mut next = Instant::now();
-            Reader::new(ring, stop, TICK).run(|| {
+            Reader::new(ring, stop, TICK).run(|_| {
                 if Instant::now() >= next {
                     self.review();
                     next = Instant::now() + TICK;

@@ -63,16 +63,12 @@ impl RequestHead {
             self.host = Some(text(target));
             return;
         }
-        for (scheme, https) in [(b"http://".as_slice(), false), (b"https://".as_slice(), true)] {
-            if let Some((start, after)) = target.split_at_checked(scheme.len())
-                && start.eq_ignore_ascii_case(scheme)
-            {
-                let end = after.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(after.len());
-                let (authority, path) = after.split_at(end);
-                self.host = Some(text(authority));
-                self.https = https;
-                rest = if path.is_empty() { b"/" } else { path };
-            }
+        if let Some((scheme, after)) = absolute(target) {
+            let end = after.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(after.len());
+            let (authority, path) = after.split_at(end);
+            self.host = Some(text(authority));
+            self.https = scheme.eq_ignore_ascii_case(b"https");
+            rest = if path.is_empty() { b"/" } else { path };
         }
         match rest.iter().position(|b| *b == b'?') {
             Some(at) => {
@@ -82,6 +78,14 @@ impl RequestHead {
             None => self.path = text(rest),
         }
     }
+}
+
+/// Scheme (RFC 3986 3.1) of an absolute-form target, and what follows its `://`.
+fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = target.iter().position(|b| !(b.is_ascii_alphanumeric() || b"+-.".contains(b)))?;
+    let (scheme, rest) = target.split_at(end);
+    let after = rest.strip_prefix(b"://")?;
+    scheme.first()?.is_ascii_alphabetic().then_some((scheme, after))
 }
 
 /// The captured lines that are whole, closed like a complete head.
@@ -135,6 +139,9 @@ mod tests {
         assert_eq!(head.query.as_deref(), Some("q"));
         assert_eq!(head.minor_version, 0);
         assert!(RequestHead::parse(b"GET https://a HTTP/1.1\r\n\r\n").https);
+        let other = RequestHead::parse(b"GET ftp://me:secret@files/a HTTP/1.1\r\nHost: files\r\n\r\n");
+        assert_eq!((other.path.as_str(), other.host.as_deref()), ("/a", Some("me:secret@files")));
+        assert_eq!(RequestHead::parse(b"GET /a://b HTTP/1.1\r\n\r\n").path, "/a://b");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Counters about ourselves, for Prometheus and for the log.
 
+mod health;
 mod server;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+pub use health::{Health, Stage};
 pub use server::serve;
 
 use crate::conn::Totals;
@@ -34,6 +36,17 @@ pub struct Metrics {
     selected: AtomicI64,
     last_export: AtomicU64,
     spoken: AtomicU64,
+    rings: Mutex<BTreeMap<&'static str, RingUse>>,
+    /// Of the pipeline's threads.
+    pub health: Health,
+}
+
+/// Of a ring between the kernel and us, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct RingUse {
+    size: u64,
+    /// Most that waited in it since the last scrape.
+    most: u64,
 }
 
 /// Kernel counters that mean a span or an event is gone.
@@ -91,6 +104,14 @@ impl Metrics {
     /// Processes that are traced.
     pub fn set_selected(&self, count: usize) {
         self.selected.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// `waiting` bytes were found in a ring of `size`.
+    pub fn ring(&self, name: &'static str, waiting: u64, size: u64) {
+        if let Ok(mut rings) = self.rings.lock() {
+            let ring = rings.entry(name).or_default();
+            *ring = RingUse { size, most: ring.most.max(waiting) };
+        }
     }
 
     /// Every loss so far, by place and reason.
@@ -160,6 +181,20 @@ impl Snapshot {
         }
         Ok(())
     }
+
+    fn gauges(
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        values: &[(Vec<(&str, &str)>, u64)],
+    ) -> std::fmt::Result {
+        let gauge = ConstGauge::new(0_u64);
+        let mut family = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+        for (labels, value) in values {
+            ConstGauge::new(*value).encode(family.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Collector for Snapshot {
@@ -213,6 +248,18 @@ impl Collector for Snapshot {
             "Spans the collector took",
             &[(vec![("protocol", "otlp")], load(&m.exported_spans))],
         )?;
+        let rings = m.rings.lock().map(|mut rings| {
+            let now = rings.clone();
+            rings.values_mut().for_each(|ring| ring.most = 0);
+            now
+        });
+        let rings = rings.unwrap_or_default();
+        let of = |value: fn(&RingUse) -> u64| -> Vec<_> {
+            rings.iter().map(|(name, ring)| (vec![("ring", *name)], value(ring))).collect()
+        };
+        Self::gauges(e, "ring_size_bytes", "Size of a ring from the kernel", &of(|ring| ring.size))?;
+        let most = "Most bytes that waited in a ring since the last scrape";
+        Self::gauges(e, "ring_waiting_bytes", most, &of(|ring| ring.most))?;
         let gauge = ConstGauge::new(m.selected.load(Ordering::Relaxed));
         let metric =
             e.encode_descriptor("selected_processes", "Processes traced", None, gauge.metric_type())?;
@@ -240,5 +287,16 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("spanwire_dropped_total{place=\"export\",reason=\"queue_full\"} 3"), "{text}");
         assert!(text.contains("spanwire_refused_links_total{reason=\"ambiguous\"} 5"), "{text}");
+    }
+
+    #[test]
+    fn the_fullest_moment_of_a_ring_is_told_once() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.ring("data", 70, 100);
+        metrics.ring("data", 30, 100);
+        let most = |text: &str| text.contains("spanwire_ring_waiting_bytes{ring=\"data\"} 70");
+        assert!(most(&metrics.render()));
+        let later = metrics.render();
+        assert!(!most(&later) && later.contains("spanwire_ring_size_bytes{ring=\"data\"} 100"), "{later}");
     }
 }

@@ -23,10 +23,9 @@ pub fn serve(
     let listener =
         TcpListener::bind(address).with_context(|| format!("listening on {address} for metrics"))?;
     let bound = listener.local_addr().context("the metrics port")?;
-    let started = Instant::now();
     crate::pipeline::spawn("metrics", move || {
         for stream in listener.incoming().flatten() {
-            let _client_gone = answer(stream, &metrics_path, &metrics, started, &refresh);
+            let _client_gone = answer(stream, &metrics_path, &metrics, &refresh);
         }
     })?;
     Ok(bound)
@@ -55,7 +54,6 @@ fn answer(
     mut stream: TcpStream,
     metrics_path: &str,
     metrics: &Arc<Metrics>,
-    started: Instant,
     refresh: &impl Fn(),
 ) -> std::io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -66,12 +64,15 @@ fn answer(
         refresh();
         ("200 OK", "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.render())
     } else if path == "/healthz" {
+        let stuck = metrics.health.stuck();
         let health = json!({
-            "status": "ok",
-            "uptime_seconds": started.elapsed().as_secs(),
+            "status": if stuck.is_empty() { "ok" } else { "stuck" },
+            "stuck_threads": stuck,
+            "uptime_seconds": metrics.health.uptime().as_secs(),
             "last_export_unix": metrics.last_export(),
         });
-        ("200 OK", "application/json", health.to_string())
+        let status = if stuck.is_empty() { "200 OK" } else { "503 Service Unavailable" };
+        (status, "application/json", health.to_string())
     } else {
         ("404 Not Found", "text/plain", format!("{metrics_path} and /healthz are here\n"))
     };

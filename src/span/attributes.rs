@@ -61,7 +61,8 @@ const SECRET_PARAMETERS: [&str; 22] = [
     "x-goog-signature",
 ];
 
-/// A query with the values of secret parameters taken out. A `;` separates pairs too, as old servers have it.
+/// A query with the values of secret parameters taken out. A `;` separates pairs too, as old servers have it;
+/// without an `=` behind it, it is part of a value.
 fn redacted(query: &str) -> Cow<'_, str> {
     let secret = |pair: &str| {
         let name = pair.split(['=', '&', ';']).next().unwrap_or_default();
@@ -72,15 +73,23 @@ fn redacted(query: &str) -> Cow<'_, str> {
         return Cow::Borrowed(query);
     }
     let mut out = String::with_capacity(query.len());
+    let (mut hiding, mut before) = (false, '&');
     for pair in query.split_inclusive(['&', ';']) {
+        let end = pair.chars().last().filter(|end| matches!(end, '&' | ';'));
         match pair.split_once('=') {
-            Some((name, value)) if secret(pair) => {
+            Some((name, _)) if secret(pair) => {
+                hiding = true;
                 out.push_str(name);
                 out.push_str("=REDACTED");
-                out.extend(value.chars().last().filter(|end| matches!(end, '&' | ';')));
+                out.extend(end);
             }
-            _ => out.push_str(pair),
+            None if hiding && before == ';' => out.extend(end),
+            _ => {
+                hiding = false;
+                out.push_str(pair);
+            }
         }
+        before = end.unwrap_or('&');
     }
     Cow::Owned(out)
 }
@@ -263,6 +272,7 @@ mod tests {
         assert_eq!(redacted("a=1;token=abc;b=2&sig=x"), "a=1;token=REDACTED;b=2&sig=REDACTED");
         assert_eq!(redacted("%74oken=abc&%6Bey=1"), "%74oken=REDACTED&%6Bey=REDACTED");
         assert_eq!(redacted("token"), "token");
+        assert_eq!(redacted("token=a;b;c&d;e"), "token=REDACTED;;&d;e");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,15 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message;
 use spanwire::export::{ExportSettings, Exporter, Protocol, Retry, encode};
 use spanwire::selfmetrics::Metrics;
 use spanwire::span::{Endpoint, HttpExchange, Link, Operation, Resource, Span, SpanId, SpanKind, TraceId};
+use tonic_types::StatusExt as _;
 
-fn span(number: u8) -> Span {
+pub(crate) fn span(number: u8) -> Span {
     Span {
         trace_id: TraceId([number; 16]),
         span_id: SpanId([number; 8]),
@@ -43,7 +44,7 @@ fn span(number: u8) -> Span {
     }
 }
 
-fn settings(endpoint: String, protocol: Protocol) -> ExportSettings {
+pub(crate) fn settings(endpoint: String, protocol: Protocol) -> ExportSettings {
     ExportSettings {
         endpoint,
         protocol,
@@ -66,7 +67,7 @@ fn settings(endpoint: String, protocol: Protocol) -> ExportSettings {
 }
 
 /// Answers each connection's requests with what `answers` has next; hands over head and body.
-fn fake_http(answers: Vec<&'static str>) -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
+fn fake_http(answers: Vec<impl AsRef<[u8]> + Send + 'static>) -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
     let (sender, receiver) = mpsc::channel();
@@ -79,7 +80,7 @@ fn fake_http(answers: Vec<&'static str>) -> (String, mpsc::Receiver<(String, Vec
                 while let Some(request) = read_request(&mut stream) {
                     let Some(answer) = answers.lock().unwrap().next() else { return };
                     let _gone = sender.send(request);
-                    if stream.write_all(answer.as_bytes()).is_err() || answer.is_empty() {
+                    if stream.write_all(answer.as_ref()).is_err() || answer.as_ref().is_empty() {
                         return;
                     }
                 }
@@ -89,7 +90,7 @@ fn fake_http(answers: Vec<&'static str>) -> (String, mpsc::Receiver<(String, Vec
     (endpoint, receiver)
 }
 
-fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+pub(crate) fn read_request(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -108,9 +109,9 @@ fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     }
 }
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-fn export(settings: ExportSettings, spans: Vec<Vec<Span>>) -> Arc<Metrics> {
+pub(crate) fn export(settings: ExportSettings, spans: Vec<Vec<Span>>) -> Arc<Metrics> {
     let metrics = Arc::new(Metrics::default());
     let (exporter, queue) = Exporter::start(settings, Arc::clone(&metrics)).unwrap();
     for batch in spans {
@@ -204,6 +205,60 @@ fn what_is_left_at_the_end_is_counted() {
     assert!(metrics.render().contains("reason=\"shutdown\"} 2"), "{}", metrics.render());
 }
 
+fn body(answer: &ExportTraceServiceResponse) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.encoded_len());
+    [head.into_bytes(), answer.encode_to_vec()].concat()
+}
+
+fn refusing(spans: i64) -> ExportTraceServiceResponse {
+    let partial_success =
+        Some(ExportTracePartialSuccess { rejected_spans: spans, error_message: "too old".to_owned() });
+    ExportTraceServiceResponse { partial_success }
+}
+
+#[test]
+fn a_partial_success_is_counted_and_not_sent_again() {
+    for (rejected, kept) in [(1, 2), (0, 3), (-7, 3), (99, 0)] {
+        let (endpoint, requests) = fake_http(vec![body(&refusing(rejected)); 5]);
+        let spans = vec![vec![span(1), span(2), span(3)]];
+        let text = export(settings(endpoint, Protocol::HttpProtobuf), spans).render();
+        assert!(
+            text.contains(&format!("spanwire_exported_spans_total{{protocol=\"otlp\"}} {kept}")),
+            "{text}"
+        );
+        assert_eq!(text.contains("reason=\"rejected\""), rejected > 0, "{text}");
+        assert_eq!(requests.try_iter().count(), 1);
+    }
+}
+
+#[test]
+fn the_collector_says_when_to_come_back() {
+    let busy = "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+    let (endpoint, requests) = fake_http(vec![busy, OK]);
+    let mut patient = settings(endpoint, Protocol::HttpProtobuf);
+    patient.retry.max_elapsed = Duration::from_secs(9);
+    let begun = Instant::now();
+    export(patient, vec![vec![span(1)]]);
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(requests.try_iter().count(), 2);
+}
+
+#[test]
+fn an_endless_retry_after_does_not_hold_the_end_up() {
+    let busy = "HTTP/1.1 429 Slow\r\nRetry-After: 18446744073709551615\r\nContent-Length: 0\r\n\r\n";
+    let (endpoint, _requests) = fake_http(vec![busy; 5]);
+    let metrics = Arc::new(Metrics::default());
+    let (exporter, queue) =
+        Exporter::start(settings(endpoint, Protocol::HttpProtobuf), Arc::clone(&metrics)).unwrap();
+    queue.push(vec![span(1)]);
+    drop(queue);
+    std::thread::sleep(Duration::from_millis(100));
+    let begun = Instant::now();
+    exporter.finish(begun + Duration::from_millis(200));
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(metrics.render().contains("reason=\"shutdown\"} 1"), "{}", metrics.render());
+}
+
 #[test]
 fn a_refusal_is_final_and_counted() {
     let (endpoint, _requests) = fake_http(vec!["HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n", OK]);
@@ -251,7 +306,71 @@ fn a_bad_ca_file_is_named_at_the_start() {
     assert!(format!("{error:#}").contains("/no/such/ca.pem"));
 }
 
-struct Sink(mpsc::Sender<(Option<String>, usize)>);
+/// Answers every request with what it is given.
+struct Answering(Result<ExportTraceServiceResponse, tonic::Status>, mpsc::Sender<()>);
+
+#[tonic::async_trait]
+impl TraceService for Answering {
+    async fn export(
+        &self,
+        _request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        let _gone = self.1.send(());
+        self.0.clone().map(tonic::Response::new)
+    }
+}
+
+/// Serves until the test ends; the endpoint.
+fn serve_grpc(service: impl TraceService) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let service =
+            TraceServiceServer::new(service).accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await
+        })
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn grpc_codes_are_retried_as_the_specification_says() {
+    let delay = |ms| tonic_types::ErrorDetails::with_retry_info(Some(Duration::from_millis(ms)));
+    let cases = [
+        (Err(tonic::Status::unavailable("soon")), "retries_exhausted"),
+        (Err(tonic::Status::resource_exhausted("full")), "refused"),
+        (
+            Err(tonic::Status::with_error_details(tonic::Code::ResourceExhausted, "full", delay(30))),
+            "retries_exhausted",
+        ),
+        (Err(tonic::Status::unknown("a program's own")), "refused"),
+        (Err(tonic::Status::internal("a program's own")), "refused"),
+        (Err(tonic::Status::unauthenticated("who?")), "refused"),
+        (Ok(refusing(1)), "rejected"),
+    ];
+    for (answer, reason) in cases {
+        let (sender, receiver) = mpsc::channel();
+        let endpoint = serve_grpc(Answering(answer.clone(), sender));
+        let metrics = export(settings(endpoint, Protocol::Grpc), vec![vec![span(1)]]);
+        assert!(dropped(&metrics, reason), "{answer:?}: {}", metrics.render());
+        assert_eq!(receiver.try_iter().count() > 1, reason == "retries_exhausted", "{answer:?}");
+    }
+}
+
+#[test]
+fn a_server_that_speaks_no_grpc_is_tried_again() {
+    let (endpoint, _requests) = fake_http(vec![OK; 50]);
+    let endpoint = endpoint.trim_end_matches("/v1/traces").to_owned();
+    let metrics = export(settings(endpoint, Protocol::Grpc), vec![vec![span(1)]]);
+    assert!(dropped(&metrics, "retries_exhausted"), "{}", metrics.render());
+}
+
+pub(crate) struct Sink(pub(crate) mpsc::Sender<(Option<String>, usize)>);
 
 #[tonic::async_trait]
 impl TraceService for Sink {
@@ -267,18 +386,9 @@ impl TraceService for Sink {
 
 #[test]
 fn grpc_carries_headers_and_gzip() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let service =
-            TraceServiceServer::new(Sink(sender)).accept_compressed(tonic::codec::CompressionEncoding::Gzip);
-        runtime.block_on(tonic::transport::Server::builder().add_service(service).serve(address)).unwrap();
-    });
-    std::thread::sleep(Duration::from_millis(100));
-    let metrics = export(settings(format!("http://{address}"), Protocol::Grpc), vec![vec![span(1), span(2)]]);
+    let endpoint = serve_grpc(Sink(sender));
+    let metrics = export(settings(endpoint, Protocol::Grpc), vec![vec![span(1), span(2)]]);
     assert_eq!(receiver.recv_timeout(Duration::from_secs(2)).unwrap(), (Some("abc".to_owned()), 2));
     assert!(metrics.render().contains("spanwire_exported_spans_total{protocol=\"otlp\"} 2"));
 }

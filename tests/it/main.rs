@@ -4,3 +4,4 @@
 mod cli;
 mod config;
 mod export;
+mod export_tls;
