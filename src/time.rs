@@ -47,6 +47,12 @@ impl WallClock {
         Self { offset, taken: u64::MAX - REFRESH_NS }
     }
 
+    /// What [`WallClock::fixed`] takes.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Takes the offset again if it is old. `now` is monotonic.
     pub fn refresh(&mut self, now: u64) {
         if now > self.taken.saturating_add(REFRESH_NS) {

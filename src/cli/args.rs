@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use crate::export::Format;
+
 /// Distributed traces of a Linux host with eBPF and no code change.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, args_conflicts_with_subcommands = true)]
@@ -40,6 +42,16 @@ pub enum Command {
         /// For machines.
         #[arg(long)]
         json: bool,
+    },
+    /// Print the spans of a file that `run --record` wrote.
+    #[command(hide = true)]
+    Replay {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// As `run --print`.
+        #[arg(long, value_name = "FORMAT", default_value = "tree")]
+        print: Format,
     },
     /// Print the version.
     Version,
@@ -84,7 +96,7 @@ pub struct Run {
     /// Any key of the configuration, such as ebpf.max_transaction_time=30s; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
     pub set: Vec<String>,
-    /// Write the raw records of the kernel side to a file.
+    /// Write the raw records of the kernel side to a file, for `spanwire replay`.
     #[arg(long, value_name = "FILE", hide = true)]
     pub record: Option<PathBuf>,
     /// A command to start and trace, with its children.

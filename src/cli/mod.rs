@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod config;
 mod live;
+mod replay;
 mod run;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
             Ok(loaded) => config::show(&loaded, json),
             Err(error) => return usage(&error),
         },
+        Command::Replay { file, print } => replay::replay(&file, print),
         Command::Version => version(),
     };
     result.unwrap_or_else(|error| {

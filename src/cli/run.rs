@@ -20,6 +20,7 @@ use super::args::Run;
 use crate::bpf::{Control, LoadError, LoadOptions, Tier, Tracer};
 use crate::config::{Config, Loaded, MetricsExporter, Sources, TierName, load};
 use crate::enrich::Naming;
+use crate::event::Writer;
 use crate::export::{Exporter, Printer};
 use crate::logging;
 use crate::pipeline::{Parts, Pipeline, Recorder, spawn};
@@ -27,6 +28,7 @@ use crate::proc::{Discovery, Rules, listeners};
 use crate::propagation::{self, Propagation};
 use crate::selfmetrics::{Metrics, serve};
 use crate::span::{Span, SpanKind};
+use crate::time::WallClock;
 
 /// How often counters are read and losses told.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
@@ -257,14 +259,14 @@ fn serve_metrics(config: &Config, metrics: &Arc<Metrics>, control: &Control) -> 
     Ok(())
 }
 
-/// Records with their length in front, for replays.
+/// For `spanwire replay`.
 fn recorder(flags: &Run) -> Result<Option<Recorder>> {
     let Some(path) = &flags.record else { return Ok(None) };
     let file = std::fs::File::create(path).with_context(|| format!("creating {}", path.display()))?;
-    let mut file = std::io::BufWriter::new(file);
+    let file = std::io::BufWriter::new(file);
+    let mut writer = Writer::new(file, WallClock::new().offset())?;
     Ok(Some(Box::new(move |record| {
-        let length = u32::try_from(record.len()).unwrap_or(0).to_le_bytes();
-        let _disk_full = file.write_all(&length).and_then(|()| file.write_all(record));
+        let _disk_full = writer.push(record);
     })))
 }
 

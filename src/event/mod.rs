@@ -1,9 +1,13 @@
 //! Bytes of a ring record → typed event. Lengths are checked, nothing is trusted, nothing panics.
 
+mod recording;
+
 use plain::Plain;
 use thiserror::Error;
 
 use crate::bpf::abi::{ev_connect, ev_hdr, ev_head, ev_proc, ev_span, types};
+
+pub use recording::{Recording, RecordingError, Writer};
 
 /// Names one request: the socket's cookie and the number of the request on it.
 pub type RequestKey = (u64, u32);

@@ -5,3 +5,4 @@ mod cli;
 mod config;
 mod export;
 mod export_tls;
+mod replay;
