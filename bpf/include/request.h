@@ -346,7 +346,8 @@ static __always_inline void span_root(struct ev_span *ev)
 	random_bytes(ev->trace_id, 4);
 	__builtin_memset(ev->parent_id, 0, 8);
 	ev->link = LINK_ROOT;
-	ev->trace_flags = FLAG_RANDOM | (sample(ev->trace_id) ? FLAG_SAMPLED : 0);
+	ev->trace_flags =
+	    (cfg.random_flag ? FLAG_RANDOM : 0) | (sample(ev->trace_id) ? FLAG_SAMPLED : 0);
 }
 
 static __always_inline void span_child(struct ev_span *ev, const struct trace_ctx *parent,

@@ -53,6 +53,8 @@ pub struct LoadOptions {
     pub sampling: Sampling,
     /// Join both ends of a connection on this host.
     pub join: bool,
+    /// Whether roots say that their trace id is random.
+    pub random_flag: bool,
     /// Bytes of the data ring, a power of two.
     pub ring_size: u32,
 }
@@ -63,6 +65,7 @@ impl Default for LoadOptions {
             tier: None,
             sampling: Sampling { ratio: 1.0, parent_based: true },
             join: true,
+            random_flag: true,
             ring_size: 4 << 20,
         }
     }
@@ -250,6 +253,7 @@ macro_rules! fill_config {
         }
         cfg.parent_based = options.sampling.parent_based.into();
         cfg.join = options.join.into();
+        cfg.random_flag = options.random_flag.into();
         cfg.self_tgid = std::process::id();
         cfg.exclusive_after_ns = 500_000_000;
         cfg.wakeup_bytes = options.ring_size / 8;

@@ -49,6 +49,7 @@ fn load_options(config: &Config) -> LoadOptions {
         },
         sampling: config.sampling().0,
         join: !config.ebpf.disable_black_box_cp,
+        random_flag: config.spanwire.random_flag,
         ring_size: config.spanwire.ring_size,
     }
 }

@@ -213,6 +213,9 @@ pub(super) const KEYS: &[Key] = &[
         "Destinations whose requests are never given a header: addresses and networks, with a port or without.").example("10.0.0.0/8,192.0.2.7:9200,[fd00::/8]:443"),
     key("spanwire.link_attribute", Bool, &["SPANWIRE_LINK_ATTRIBUTE"],
         "Put how the parent is known into the span, as spanwire.link."),
+    key("spanwire.random_flag", Bool, &["SPANWIRE_RANDOM_FLAG"],
+        "Whether the traces that begin here say in their flags that the trace id is random (03 instead of 01), as the \
+         second level of W3C Trace Context wants. OpenTelemetry for Go before 1.42 drops such a context."),
     key("spanwire.ring_size", Bytes, &["SPANWIRE_RING_SIZE"],
         "Bytes of the ring between kernel and user space: a power of two, as 4194304 or 4MiB."),
 ];

@@ -326,6 +326,7 @@ pub struct Own {
     pub claim: Claim,
     pub never_write_to: Nets,
     pub link_attribute: bool,
+    pub random_flag: bool,
     #[serde(deserialize_with = "types::bytes")]
     pub ring_size: u32,
 }
@@ -337,6 +338,7 @@ impl Default for Own {
             claim: Claim::Auto,
             never_write_to: Nets::default(),
             link_attribute: false,
+            random_flag: true,
             ring_size: 4 << 20,
         }
     }

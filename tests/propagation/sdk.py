@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Services with an OpenTelemetry SDK join as parents and as children, sampled and not.
 
-    tests/propagation/sdk.py [--requests N] [python|node]...
+    tests/propagation/sdk.py [--requests N] [python|node|java|go|go-old]...
 
 front → service → back: front and back are plain and seen by spanwire, the service has an SDK of its own that
 exports for itself; it is looked at by spanwire too, or not. All spans of a request are one chain.
@@ -28,26 +28,46 @@ from lib.tracer import Tracer, free_port, need_root  # noqa: E402
 
 APPS = HERE.parent / "apps/sdk"
 MODULES = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spanwire/sdk"
-LANGUAGES = {"python": (VENV, [VENV, str(APPS / "service.py")]), "node": ("node", ["node", str(MODULES / "service.mjs")])}
+LANGUAGES = {
+    "python": [VENV, str(APPS / "service.py")],
+    "node": ["node", str(MODULES / "service.mjs")],
+    "java": ["java", "-cp", f"{MODULES}/java:{MODULES}/java/lib/*", "Service"],
+    "go": [str(MODULES / "go/service")],
+    "go-old": [str(MODULES / "go-old/service")],
+}
+# Before 1.42 it drops the flags 03.
+SETTINGS = {"go-old": {"spanwire.random_flag": "false"}}
+
+
+def fetch(directory, files, ready, *command):
+    """Copies `files` and runs `command` there, unless `ready` is there already. Why it fails; None if it does not."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in files:
+        shutil.copy(APPS / name, directory)
+    if (directory / ready).exists():
+        return None
+    if not shutil.which(command[0]):
+        return f"{command[0]} is not there"
+    done = subprocess.run(command, cwd=directory, capture_output=True)
+    said = (done.stderr or done.stdout)[-300:].decode(errors="replace")
+    return f"{command[0]} fails: {said}" if done.returncode else None
 
 
 def install(language):
     """Why the language cannot be had; None if it can."""
-    if not shutil.which(LANGUAGES[language][0]):
-        return f"{LANGUAGES[language][0]} is not there"
     if language == "python":
         found = subprocess.run([VENV, "-c", "import opentelemetry.sdk.trace"], stderr=subprocess.DEVNULL).returncode == 0
         return None if found else "opentelemetry-sdk is not there: tests/setup test"
-    MODULES.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "service.mjs"):
-        shutil.copy(APPS / name, MODULES)
-    if not (MODULES / "node_modules/@opentelemetry/sdk-trace-base").exists():
-        if not shutil.which("npm"):
-            return "npm is not there"
-        done = subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=MODULES, capture_output=True)
-        if done.returncode:
-            return f"npm install fails: {done.stderr[-200:].decode(errors='replace')}"
-    return None
+    if language == "node":
+        return fetch(MODULES, ["package.json", "service.mjs"], "node_modules/@opentelemetry/sdk-trace-base",
+                     "npm", "install", "--silent", "--no-audit", "--no-fund")
+    if language in ("go", "go-old"):
+        modules = "go" if language == "go" else "go/old"
+        return fetch(MODULES / language, [f"{modules}/go.mod", f"{modules}/go.sum", "go/main.go"], "service",
+                     "go", "build", "-o", "service", ".")
+    java = MODULES / "java"
+    return fetch(java, ["java/pom.xml", "java/Service.java"], "lib", "mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib") \
+        or fetch(java, [], "Service.class", "javac", "-cp", "lib/*", "Service.java")
 
 
 class Chain:
@@ -58,7 +78,7 @@ class Chain:
         self.middle = middle
         self.out = tempfile.TemporaryFile()
         plain = [sys.executable, str(HERE / "hosts.py"), "--serve"]
-        commands = {"back": [*plain, str(back), ""], "sdk": [*LANGUAGES[language][1], str(middle), f"127.0.0.1:{back}", sampler],
+        commands = {"back": [*plain, str(back), ""], "sdk": [*LANGUAGES[language], str(middle), f"127.0.0.1:{back}", sampler],
                     "front": [*plain, str(self.port), f"127.0.0.1:{middle}"]}
         self.processes = {}
         for name, command in commands.items():
@@ -121,7 +141,7 @@ def run(language, both, requests):
     faults = []
     names = ("front", "sdk", "back") if both else ("front", "back")
     chain = Chain(language, "on")
-    tracer = Tracer("--pid", chain.pids(*names), settings={"ebpf.context_propagation": "headers", "ebpf.disable_black_box_cp": "true"})
+    tracer = Tracer("--pid", chain.pids(*names), settings={"ebpf.context_propagation": "headers", "ebpf.disable_black_box_cp": "true", **SETTINGS.get(language, {})})
     errors = sum(chain.ask(chain.port, f"front{level}", requests, level) for level in (1, 8, 64))
     errors += chain.ask(chain.middle, "root", requests, 8)
     off = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
