@@ -83,6 +83,7 @@ enum counter {
 	STAT_REFUSED_TRACEPARENT, /* incoming header invalid or repeated */
 	STAT_JOINS,
 	STAT_SPECULATION_UNDONE,
+	STAT_LOOPS, /* threads found to be event loops on poll() or select() */
 	/* requests of injecting processes: what became of the header */
 	STAT_INJECT_DONE,
 	STAT_INJECT_OWN,       /* the program wrote one */

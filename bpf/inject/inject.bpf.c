@@ -24,7 +24,7 @@ struct {
 #define ROOM_LEAST 128	/* less is not worth a look */
 #define ROOM_SPARE 3072 /* of a send buffer, for a header and what segments cost */
 
-/* What user space has to do: no program that runs here may delete from `claims`. */
+/* What user space has to do: an sk_msg program may not delete from `claims`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 64 * 1024);
@@ -32,7 +32,7 @@ struct {
 
 const struct ev_claim *btf_anchor_claim __attribute__((unused));
 
-/* Addresses that nothing is written to; an entry with ports has them in `denied_ports`. */
+/* Addresses and ports that nothing is written to. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 1024);
@@ -202,14 +202,52 @@ static __always_inline int make_room(struct sk_msg_md *msg, __u32 at, __u32 byte
 	return -1;
 }
 
+/* Fills the room that begins at `from` of the bytes in reach. False: not all of it is. */
+static __always_inline bool fill(struct sk_msg_md *msg, int from, const struct tp_line *line,
+				 const struct tracestate *ts, __u32 len)
+{
+	void *end;
+	__u8 *to;
+
+	end = MSG_FIELD(msg, data_end);
+	to = MSG_FIELD(msg, data);
+	barrier_var(from);
+	if (from < 0 || from > 0xf000)
+		return false;
+	to += from;
+	if ((void *)(to + TP_LINE) > end)
+		return false;
+	for (int i = 0; i < TP_LINE; i++)
+		to[i] = line->text[i];
+	if (!len)
+		return true;
+	to += TP_LINE;
+	if ((void *)(to + TS_NAME_LEN + 2) > end)
+		return false;
+	__builtin_memcpy(to, "tracestate: ", TS_NAME_LEN);
+	to += TS_NAME_LEN;
+	for (int i = 0; i < TS_MAX; i++) {
+		if (i >= len || (void *)(to + i + 1) > end)
+			break;
+		to[i] = ts->text[i];
+	}
+	barrier_var(len);
+	if (len > TS_MAX)
+		return false;
+	to += len;
+	if ((void *)(to + 2) > end)
+		return false;
+	to[0] = '\r';
+	to[1] = '\n';
+	return true;
+}
+
 /* Writes the lines at `at`, the end of a header block. Returns the bytes inserted. */
 static __always_inline __u32 insert(struct sk_msg_md *msg, __u32 at, const struct open_req *r,
 				    const struct tracestate *ts)
 {
 	__u32 len = ts ? ts->len : 0, room = TP_LINE;
 	struct tp_line line;
-	void *end;
-	__u8 *to;
 	int from;
 
 	barrier_var(len);
@@ -221,37 +259,11 @@ static __always_inline __u32 insert(struct sk_msg_md *msg, __u32 at, const struc
 	from = make_room(msg, at, room);
 	if (from < 0)
 		return 0;
-	end = MSG_FIELD(msg, data_end);
-	to = MSG_FIELD(msg, data);
-	barrier_var(from);
-	if (from < 0 || from > 0xf000)
-		return 0;
-	to += from;
-	if ((void *)(to + TP_LINE) > end)
-		return 0;
-	for (int i = 0; i < TP_LINE; i++)
-		to[i] = line.text[i];
-	if (!len)
-		return TP_LINE;
-	to += TP_LINE;
-	if ((void *)(to + TS_NAME_LEN + 2) > end)
-		return 0;
-	__builtin_memcpy(to, "tracestate: ", TS_NAME_LEN);
-	to += TS_NAME_LEN;
-	for (int i = 0; i < TS_MAX; i++) {
-		if (i >= len || (void *)(to + i + 1) > end)
-			break;
-		to[i] = ts->text[i];
-	}
-	barrier_var(len);
-	if (len > TS_MAX)
-		return 0;
-	to += len;
-	if ((void *)(to + 2) > end)
-		return 0;
-	to[0] = '\r';
-	to[1] = '\n';
-	return room;
+	if (fill(msg, from, &line, ts, len))
+		return room;
+	/* the room is there by the kernel's word; if not, no byte of it may leave */
+	bpf_msg_pop_data(msg, at, room, 0);
+	return 0;
 }
 
 static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, struct scratch *s,

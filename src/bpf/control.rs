@@ -15,7 +15,7 @@ use super::skel::TracerMaps;
 const MAX_TGID: u32 = 4 << 20;
 
 /// Names of the kernel side's counters, in the order of `enum counter` in `abi.h`.
-const COUNTERS: [&str; 40] = [
+const COUNTERS: [&str; 41] = [
     "ring_full_span",
     "ring_full_head",
     "ring_full_connect",
@@ -42,6 +42,7 @@ const COUNTERS: [&str; 40] = [
     "refused_traceparent",
     "joins",
     "speculation_undone",
+    "loops_found",
     "inject_done",
     "inject_own",
     "inject_unclaimed",

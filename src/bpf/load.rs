@@ -130,6 +130,8 @@ struct Kernel {
     recvmsg_args: usize,
     early_send: bool,
     bpf_sendmsg: bool,
+    /// Whether poll() and select() can be looked at.
+    waits: [bool; 2],
     /// Whether sk_msg programs may use the storage of a task.
     task_storage: bool,
 }
@@ -142,11 +144,13 @@ impl Kernel {
             .and_then(|func| FuncProto::try_from(func.next_type()?).ok())
             .map_or(0, |proto| proto.iter().count());
         let early_send = btf.type_by_name::<Typedef<'_>>("btf_trace_tcp_sendmsg_locked").is_some();
-        let bpf_sendmsg = btf.type_by_name::<Func<'_>>("tcp_bpf_sendmsg").is_some();
+        let has = |name| btf.type_by_name::<Func<'_>>(name).is_some();
+        let bpf_sendmsg = has("tcp_bpf_sendmsg");
+        let waits = ["do_sys_poll", "core_sys_select"].map(has);
         let task_storage = ProgramType::SkMsg
             .is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_task_storage_get)
             .unwrap_or(false);
-        Ok(Self { recvmsg_args, early_send, bpf_sendmsg, task_storage })
+        Ok(Self { recvmsg_args, early_send, bpf_sendmsg, waits, task_storage })
     }
 }
 
@@ -285,6 +289,8 @@ fn choose(open: &mut OpenTracerSkel<'_>, tier: Tier, kernel: &Kernel) {
     for program in [&mut progs.fe_tcp_bpf_sendmsg, &mut progs.fx_tcp_bpf_sendmsg] {
         program.set_autoload(a && kernel.bpf_sendmsg);
     }
+    progs.fe_poll.set_autoload(a && kernel.waits[0]);
+    progs.fe_select.set_autoload(a && kernel.waits[1]);
     progs.fx_tcp_recvmsg4.set_autoload(a && kernel.recvmsg_args == 4);
     progs.fx_tcp_recvmsg5.set_autoload(a && kernel.recvmsg_args == 5);
     for program in [&mut progs.tp_sock_recv, &mut progs.tp_sock_send] {
@@ -323,6 +329,12 @@ fn programs<'s, 'o>(
             all.push(("fx_unix_sendmsg", &mut progs.fx_unix_sendmsg));
             all.push(("fe_unix_sendmsg", &mut progs.fe_unix_sendmsg));
             all.push(("fx_unix_recvmsg", &mut progs.fx_unix_recvmsg));
+            if kernel.waits[0] {
+                all.push(("fe_poll", &mut progs.fe_poll));
+            }
+            if kernel.waits[1] {
+                all.push(("fe_select", &mut progs.fe_select));
+            }
             all.push(("fe_unix_recvmsg", &mut progs.fe_unix_recvmsg));
         }
         Tier::C => {

@@ -139,10 +139,7 @@ impl Propagation {
             }
             return;
         }
-        let injection = match (self.0.claim, &self.0.membership) {
-            (Claim::Lasting, _) | (Claim::Auto, Membership::Harmless) => Injection::Lasting,
-            _ => Injection::Brief,
-        };
+        let injection = self.at_first();
         let mut processes = self.processes();
         if processes.contains_key(&pid) {
             return;
@@ -152,10 +149,22 @@ impl Propagation {
         processes.insert(pid, Tracked { since: Instant::now(), reviews: 0, injection, backfill });
     }
 
-    /// The kernel side has done it already: a fork is treated as its parent.
+    /// How a process is treated that nothing is known about.
+    fn at_first(&self) -> Injection {
+        match (self.0.claim, &self.0.membership) {
+            (Claim::Lasting, _) | (Claim::Auto, Membership::Harmless) => Injection::Lasting,
+            _ => Injection::Brief,
+        }
+    }
+
+    /// A fork is treated as its parent. The kernel side has done that already, with what it was told by then:
+    /// after an exec of the parent that may be brief claims where all are lasting.
     pub fn forked(&self, parent: u32, child: u32) {
         let mut processes = self.processes();
         let Some(injection) = processes.get(&parent).map(|parent| parent.injection) else { return };
+        if self.at_first() == Injection::Lasting {
+            self.control().inject(child, injection);
+        }
         let tracked = Tracked { since: Instant::now(), reviews: 0, injection, backfill: false };
         processes.insert(child, tracked);
     }

@@ -96,7 +96,7 @@ def ask(requests, level):
                 if connection.getresponse().status != 200:
                     faults.append(number)
                 connection.close()
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 faults.append(repr(error))
 
     workers = [threading.Thread(target=one, args=(worker,)) for worker in range(level)]
@@ -109,15 +109,20 @@ def ask(requests, level):
 
 
 def judge(spans, requests, levels):
-    """(complete, wrong) over all requests."""
+    """(complete, wrong) over all requests: wrong is a parent that is no span of the same request."""
+    def request(span):
+        attributes = span["attributes"]
+        return "/" + attributes.get("url.path", attributes.get("url.full", "")).rsplit("/", 1)[-1]
+
     of = collections.defaultdict(dict)
+    known = {(span["trace_id"], span["span_id"]): request(span) for span in spans}
+    wrong = 0
     for span in spans:
-        if span["service"] in ("front", "middle", "back"):
-            key = (span["service"], span["kind"])
-            attributes = span["attributes"]
-            mine = of["/" + attributes.get("url.path", attributes.get("url.full", "")).rsplit("/", 1)[-1]]
-            mine[key] = span if key not in mine else None
-    complete = wrong = 0
+        parent = span["parent_span_id"]
+        wrong += parent is not None and known.get((span["trace_id"], parent)) != request(span)
+        key, mine = (span["service"], span["kind"]), of[request(span)]
+        mine[key] = span if key not in mine else None
+    complete = 0
     order = [("front", "server"), ("front", "client"), ("middle", "server"), ("middle", "client"), ("back", "server")]
     for level in levels:
         for number in range(requests):
@@ -128,7 +133,6 @@ def judge(spans, requests, levels):
             links = [child["parent_span_id"] == parent["span_id"] and child["trace_id"] == parent["trace_id"]
                      for parent, child in zip(chain, chain[1:])]
             complete += all(links) and chain[0]["parent_span_id"] is None
-            wrong += sum(not link and child["parent_span_id"] is not None for link, child in zip(links, chain[1:]))
     return complete, wrong
 
 
