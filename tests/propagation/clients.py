@@ -82,7 +82,7 @@ class Run:
         return [BINARY, "run", "--print", "text", "--log-level", "error", *(f"--set={key}={value}" for key, value in settings.items()), "--"]
 
     def to_end(self, *command, stdin=None):
-        done = subprocess.run([*self.prefix(), *map(str, command)], stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=120)
+        done = subprocess.run([*self.prefix(), *map(str, command)], stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=600)
         must(done.returncode == 0, f"{command[0]} ended with {done.returncode}: {(done.stderr + done.stdout)[-500:].decode(errors='replace')}")
         return done.stdout
 
