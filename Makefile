@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build demo test propagation guests e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build demo test propagation test-vm e2e bench fmt lint check-fmt check-arm64 clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -33,6 +33,7 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 	python3 tests/propagation/differential.py --claim brief
 	python3 tests/propagation/visible.py
 	python3 tests/propagation/visible.py --claim lasting
+	python3 tests/propagation/joined.py
 	python3 tests/propagation/w3c.py
 	python3 tests/propagation/clients.py
 	python3 tests/propagation/lifetime.py
@@ -40,16 +41,9 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 	python3 tests/propagation/hosts.py || [ $$? = 3 ]
 	$(HEADERS_ALONE) cargo test --release --locked --test e2e -- python-threading gunicorn-gthread apache-php puma-direct
 
-# What a guest with another kernel of the distribution runs; `tests/vm/run --list` shows which there are.
-KERNELS ?= 6.1 6.12
-
-guests: build ## the kernel side and headers on KERNELS, in emulated guests
+test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in emulated guests: the table of docs/KERNELS.md
 	@tests/setup guests
-	@for kernel in $(KERNELS); do \
-		echo "== $$kernel"; \
-		tests/vm/run $$kernel -- sh -ec 'uname -r; python3 tests/bpf/run.py | tail -n 1; python3 tests/propagation/w3c.py | tail -n 1; \
-			for claim in auto lasting brief; do python3 tests/propagation/differential.py --streams 300 --claim $$claim; done' || exit; \
-	done
+	tests/vm/matrix $(ROWS)
 
 e2e: build
 	@tests/setup test

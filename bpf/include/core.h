@@ -80,6 +80,15 @@ static __always_inline __u8 unix_role(struct sock *sk)
 	return ROLE_UNKNOWN;
 }
 
+/* The connect that made it is over by the time bytes move: only now it has a port of its own. */
+static __always_inline void conn_connected(struct sock *sk, struct sk_ctx *c)
+{
+	if (!(c->flags & SK_CONNECTING))
+		return;
+	c->flags &= ~SK_CONNECTING;
+	conn_addresses(sk, c);
+}
+
 /* State of a connection, made when its first bytes are seen. */
 static __always_inline struct sk_ctx *conn_get(struct sock *sk, struct tcp_sock *tp, __u32 tgid,
 					       __u32 received, __u32 sent)
@@ -88,10 +97,7 @@ static __always_inline struct sk_ctx *conn_get(struct sock *sk, struct tcp_sock 
 	bool fresh = false;
 
 	if (c) {
-		if (c->flags & SK_CONNECTING) {
-			c->flags &= ~SK_CONNECTING;
-			conn_addresses(sk, c);
-		}
+		conn_connected(sk, c);
 		return c;
 	}
 	if (!is_stream(sk))

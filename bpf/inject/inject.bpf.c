@@ -396,6 +396,7 @@ int on_message(struct sk_msg_md *msg)
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!c || !tp)
 		return SK_PASS;
+	conn_connected((struct sock *)tp, c);
 	who = current_selected();
 	if (c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT || !(who >> 32 & SELECT_INJECT) ||
 	    wants_completions(tp)) {

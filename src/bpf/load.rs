@@ -86,6 +86,9 @@ pub enum LoadError {
     /// Without BTF nothing can be relocated to this kernel.
     #[error("this kernel has no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF=y: {0}")]
     NoBtf(String),
+    /// A loop of the length of a head is no other way: bounded ones are too many instructions.
+    #[error("this kernel has no bpf_loop: Linux 5.17 or newer is needed, or an older one with that backported")]
+    NoLoop,
     /// Every tier failed.
     #[error("no way to hook this kernel works: {}", summary(.0))]
     NoTier(Vec<Trial>),
@@ -125,6 +128,12 @@ impl fmt::Debug for Tracer {
     }
 }
 
+/// Whether programs may call `bpf_loop`. True where it cannot be probed: the load will say.
+#[must_use]
+pub fn has_loop() -> bool {
+    ProgramType::Tracepoint.is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_loop).unwrap_or(true)
+}
+
 /// Facts about this kernel that decide which programs are loaded.
 struct Kernel {
     recvmsg_args: usize,
@@ -139,6 +148,9 @@ struct Kernel {
 impl Kernel {
     fn read() -> Result<Self, LoadError> {
         let btf = Btf::from_vmlinux().map_err(|error| LoadError::NoBtf(error.to_string()))?;
+        if !has_loop() {
+            return Err(LoadError::NoLoop);
+        }
         let recvmsg_args = btf
             .type_by_name::<Func<'_>>("tcp_recvmsg")
             .and_then(|func| FuncProto::try_from(func.next_type()?).ok())

@@ -8,7 +8,7 @@ use anyhow::Result;
 use caps::{CapSet, Capability};
 use serde_json::json;
 
-use crate::bpf::{LoadOptions, Tracer};
+use crate::bpf::{LoadError, LoadOptions, Tracer};
 use crate::propagation::Membership;
 
 /// What is needed, and what for.
@@ -50,14 +50,12 @@ fn finding(feature: &str, verdict: Verdict, detail: impl Into<String>, remedy: i
 fn kernel() -> Finding {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < (5, 17) {
+    if !crate::bpf::has_loop() {
         return finding(
             "kernel",
             Verdict::No,
-            format!("{release} is too old"),
-            "5.17 or newer is needed; 6.1, 6.12, 6.18 and 7.2 are tested",
+            format!("{release} has no bpf_loop"),
+            "5.17 or newer, or an older one with that backported; docs/KERNELS.md has the tested ones",
         );
     }
     finding("kernel", Verdict::Yes, release, "")
@@ -168,6 +166,7 @@ fn findings() -> Vec<Finding> {
                 }
             }
         }
+        Err(LoadError::NoLoop) => {} // said already
         Err(error) => all.push(finding("tiers", Verdict::No, error.to_string(), "see above")),
     }
     all.push(match used {
