@@ -87,7 +87,9 @@ pub enum LoadError {
     #[error("this kernel has no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF=y: {0}")]
     NoBtf(String),
     /// A loop of the length of a head is no other way: bounded ones are too many instructions.
-    #[error("this kernel has no bpf_loop: Linux 5.17 or newer is needed, or an older one with that backported")]
+    #[error(
+        "this kernel has no bpf_loop: Linux 5.17 or newer is needed, or an older one with that backported"
+    )]
     NoLoop,
     /// Every tier failed.
     #[error("no way to hook this kernel works: {}", summary(.0))]
@@ -128,6 +130,11 @@ impl fmt::Debug for Tracer {
     }
 }
 
+/// Then it is not for one program that a load fails.
+fn is_denied(error: &str) -> bool {
+    error.contains("Operation not permitted")
+}
+
 /// Whether programs may call `bpf_loop`. True where it cannot be probed: the load will say.
 #[must_use]
 pub fn has_loop() -> bool {
@@ -135,6 +142,7 @@ pub fn has_loop() -> bool {
 }
 
 /// Facts about this kernel that decide which programs are loaded.
+#[derive(Clone, Copy)]
 struct Kernel {
     recvmsg_args: usize,
     early_send: bool,
@@ -192,7 +200,19 @@ impl Tracer {
         Ok(Tier::ALL.into_iter().map(trial).collect())
     }
 
+    /// A name in BTF is no promise that the function can be hooked: without the hooks that a tier can do without,
+    /// once more.
     fn try_tier(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
+        let first = Self::try_with(tier, options, kernel);
+        match &first {
+            Err(error) if tier == Tier::A && kernel.waits != [false; 2] && !is_denied(error) => {
+                Self::try_with(tier, options, &Kernel { waits: [false; 2], ..*kernel })
+            }
+            _ => first,
+        }
+    }
+
+    fn try_with(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
         // The skeleton borrows this for as long as it lives. One per attempt, a few hundred
         // bytes, at most once for each tier in the life of the process.
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));

@@ -16,7 +16,7 @@ mod spawn;
 
 pub use control::{Control, Counters, Injection};
 pub use inject::{Claims, Injector};
-pub use load::{has_loop, LoadError, LoadOptions, Sampling, Tier, Tracer, Trial};
+pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial, has_loop};
 pub use memory::{few_arenas, trim};
 pub use ring::{Fill, Reader, Ring, Stop};
 pub use spawn::spawn_with_fd3;

@@ -11,22 +11,45 @@ use serde_json::json;
 use crate::bpf::{LoadError, LoadOptions, Tracer};
 use crate::propagation::Membership;
 
-/// What is needed, and what for.
-const CAPABILITIES: [(Capability, &str); 4] = [
-    (Capability::CAP_BPF, "load BPF programs and maps"),
-    (Capability::CAP_PERFMON, "read kernel and user memory from BPF"),
-    (Capability::CAP_SYS_PTRACE, "read the executable and environment of other users' processes"),
-    (Capability::CAP_DAC_READ_SEARCH, "open executables of other users"),
+/// A capability, and what is off without it.
+pub(super) struct Need {
+    capability: Capability,
+    pub(super) off: &'static str,
+    /// Nothing works without.
+    vital: bool,
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.capability)
+    }
+}
+
+const NEEDS: [Need; 5] = [
+    Need { capability: Capability::CAP_BPF, off: "no BPF program can be loaded", vital: true },
+    Need { capability: Capability::CAP_PERFMON, off: "BPF cannot read memory", vital: true },
+    Need {
+        capability: Capability::CAP_SYS_PTRACE,
+        off: "processes of other users are not found by executable, nor named by their environment",
+        vital: false,
+    },
+    Need {
+        capability: Capability::CAP_DAC_READ_SEARCH,
+        off: "executables that others may not read have no language, and their sockets brief claims",
+        vital: false,
+    },
+    Need { capability: Capability::CAP_NET_ADMIN, off: "no headers in outgoing requests", vital: false },
 ];
 
-/// Names of the capabilities that are missing.
-pub(super) fn missing_capabilities() -> Vec<String> {
+/// The capabilities that are missing, with headers to be written or without.
+pub(super) fn missing_capabilities(headers: bool) -> Vec<&'static Need> {
     let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
-    // Before CAP_BPF there was only the one; with it nothing else is missing.
+    // It stands for CAP_BPF and CAP_PERFMON; with it there is hardly a process that lacks the rest.
     if has(Capability::CAP_SYS_ADMIN) {
         return Vec::new();
     }
-    CAPABILITIES.iter().filter(|(cap, _)| !has(*cap)).map(|(cap, _)| cap.to_string()).collect()
+    let wanted = |need: &&Need| headers || need.capability != Capability::CAP_NET_ADMIN;
+    NEEDS.iter().filter(wanted).filter(|need| !has(need.capability)).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,29 +144,25 @@ fn propagation() -> Finding {
             "propagation",
             Verdict::No,
             error,
-            "tracing works without; needs CAP_NET_ADMIN, CAP_SYS_ADMIN and a cgroup v2 mount",
+            "tracing works without; needs CAP_NET_ADMIN and a cgroup v2 mount",
         ),
     }
 }
 
+fn capabilities() -> Finding {
+    let missing = missing_capabilities(true);
+    if missing.is_empty() {
+        return finding("capabilities", Verdict::Yes, "all that are needed", "");
+    }
+    let verdict = if missing.iter().any(|need| need.vital) { Verdict::No } else { Verdict::Partly };
+    let each: Vec<String> = missing.iter().map(|need| format!("{need}: {}", need.off)).collect();
+    let detail = format!("without {}", each.join("; without "));
+    finding("capabilities", verdict, detail, "run as root or grant them")
+}
+
 fn findings() -> Vec<Finding> {
     let mut all = vec![kernel(), btf()];
-    let missing = missing_capabilities();
-    all.push(if missing.is_empty() {
-        finding("capabilities", Verdict::Yes, "all that are needed", "")
-    } else {
-        let why: Vec<String> = CAPABILITIES
-            .iter()
-            .filter(|(cap, _)| missing.contains(&cap.to_string()))
-            .map(|(cap, why)| format!("{cap}: {why}"))
-            .collect();
-        finding(
-            "capabilities",
-            Verdict::No,
-            format!("missing {}", missing.join(", ")),
-            format!("run as root or grant them ({})", why.join("; ")),
-        )
-    });
+    all.push(capabilities());
     all.push(lockdown());
     all.push(pid_namespace());
     let mut used = None;
@@ -157,17 +176,18 @@ fn findings() -> Vec<Finding> {
                         used = used.or(Some(trial.tier));
                         all.push(finding(&feature, Verdict::Yes, role, ""));
                     }
-                    Some(error) => all.push(finding(
-                        &feature,
-                        Verdict::Partly,
-                        error,
-                        "not needed where another tier works",
-                    )),
+                    Some(error) => all.push(finding(&feature, Verdict::No, error, "")),
                 }
             }
         }
         Err(LoadError::NoLoop) => {} // said already
         Err(error) => all.push(finding("tiers", Verdict::No, error.to_string(), "see above")),
+    }
+    if used.is_some() {
+        for other in all.iter_mut().filter(|f| f.feature.starts_with("tier ") && f.verdict == Verdict::No) {
+            other.verdict = Verdict::Partly;
+            "not needed where another tier works".clone_into(&mut other.remedy);
+        }
     }
     all.push(match used {
         Some(tier) => finding(

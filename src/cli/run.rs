@@ -65,14 +65,13 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     for warning in loaded.warnings.iter().chain(&config.sampling().1) {
         warn!("{warning}");
     }
-    let missing = super::check::missing_capabilities();
-    if !missing.is_empty() {
-        let list = missing.join(", ");
-        anyhow::ensure!(
-            !config.enforce_sys_caps,
-            "missing capabilities: {list}; `spanwire check` tells more"
-        );
-        warn!(missing = %list, "Capabilities are missing; `spanwire check` tells what that costs.");
+    let missing = super::check::missing_capabilities(config.wants_headers_somewhere());
+    if config.enforce_sys_caps && !missing.is_empty() {
+        let list = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        anyhow::bail!("missing capabilities: {list}; `spanwire check` tells more");
+    }
+    for need in missing {
+        warn!(missing = %need, off = need.off, "A capability is missing.");
     }
 
     crate::bpf::few_arenas();
