@@ -19,7 +19,8 @@ struct tracer_config {
 	__u8 join;	   /* same-host joining */
 	__u8 task_storage; /* sk_msg programs may use it: since v6.18 */
 	__u8 random_flag;  /* set in the trace flags of roots */
-	__u8 pad[3];
+	__u8 stay;	   /* no preemption inside the hooks of tier A */
+	__u8 pad[2];
 };
 
 extern const volatile struct tracer_config cfg;

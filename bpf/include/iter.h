@@ -37,4 +37,15 @@ static __always_inline void src_from_iter(const struct iov_iter *it, struct src 
 	}
 }
 
+/* The same behind one that has advanced by `ret`, where it does not go from element to element. */
+static __always_inline void src_behind_iter(const struct iov_iter *it, int ret, struct src *out)
+{
+	if (ret > 0 && bpf_core_enum_value_exists(enum iter_type___v6_0, ITER_UBUF___v6_0) &&
+	    it->iter_type == bpf_core_enum_value(enum iter_type___v6_0, ITER_UBUF___v6_0)) {
+		out->kind = SRC_BUF;
+		out->ptr = (__u64)BPF_CORE_READ(it, ubuf) + it->iov_offset - ret;
+		out->len = ret;
+	}
+}
+
 #endif

@@ -152,6 +152,7 @@ enum task_flag {
 struct task_ctx {
 	struct work work; /* first: a pointer to it may be NULL */
 	struct src src;	  /* tier A: of the call in progress */
+	__u64 call_sk;	  /* ... and its socket; 0: none is */
 	__u64 spec_conn;
 	struct h1_dir spec_dir; /* the parser before the send in progress */
 	__u64 mmsg_at;		/* tier C: the vector of sendmmsg() or recvmmsg() in progress */

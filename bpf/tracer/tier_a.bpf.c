@@ -7,7 +7,26 @@
  * it; task storage carries it from one to the other, as a task is in one call at a time.
  */
 
-static __always_inline struct task_ctx *call_begins(__u64 who, struct msghdr *msg)
+/*
+ * While a task is in a program, the kernel runs that program for no other task on the CPU: whoever
+ * preempts us goes unseen. So we stay, where it is allowed around our functions (since v6.15).
+ */
+extern void bpf_preempt_disable(void) __ksym __weak;
+extern void bpf_preempt_enable(void) __ksym __weak;
+
+static __always_inline void stay(void)
+{
+	if (cfg.stay)
+		bpf_preempt_disable();
+}
+
+static __always_inline void go(void)
+{
+	if (cfg.stay)
+		bpf_preempt_enable();
+}
+
+static __always_inline struct task_ctx *call_begins(__u64 who, struct sock *sk, struct msghdr *msg)
 {
 	struct task_ctx *t;
 
@@ -17,7 +36,19 @@ static __always_inline struct task_ctx *call_begins(__u64 who, struct msghdr *ms
 	if (!t)
 		return NULL;
 	src_from_iter(&msg->msg_iter, &t->src);
+	t->call_sk = (__u64)sk;
 	return t;
+}
+
+/* What the entry noted; if it went unseen, what the iterator still says. */
+static __always_inline void call_ends(struct task_ctx *t, struct sock *sk, struct msghdr *msg,
+				      int ret, struct src *src)
+{
+	if (t->call_sk == (__u64)sk)
+		*src = t->src;
+	else
+		src_behind_iter(&msg->msg_iter, ret, src);
+	t->call_sk = 0;
 }
 
 /* int tcp_sendmsg(struct sock *sk, struct msghdr *msg, size_t size) */
@@ -25,48 +56,61 @@ SEC("fentry/tcp_sendmsg")
 int BPF_PROG(fe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
 	__u64 who = current_selected();
-	struct task_ctx *t = call_begins(who, msg);
-
-	if (!t)
-		return 0;
-	if (t->src.kind == SRC_BUF)
-		t->src.len = size;
-	on_send_early(sk, &t->src, who, size);
-	return 0;
-}
-
-static __always_inline int sent(struct sock *sk, int ret)
-{
-	__u64 who = current_selected();
 	struct task_ctx *t;
 
 	if (!who)
 		return 0;
-	t = task_find();
-	if (!t)
-		return 0;
-	on_send(sk, &t->src, who, ret);
+	stay();
+	t = call_begins(who, sk, msg);
+	if (t) {
+		if (t->src.kind == SRC_BUF)
+			t->src.len = size;
+		on_send_early(sk, &t->src, who, size);
+	}
+	go();
 	return 0;
 }
 
-static __always_inline int received(struct sock *sk, int ret, int flags)
+static __always_inline int sent(struct sock *sk, struct msghdr *msg, int ret)
 {
 	__u64 who = current_selected();
+	struct src src = {};
 	struct task_ctx *t;
 
 	if (!who)
 		return 0;
-	t = task_find();
-	if (!t)
+	stay();
+	t = task_get();
+	if (t) {
+		call_ends(t, sk, msg, ret, &src);
+		on_send(sk, &src, who, ret);
+	}
+	go();
+	return 0;
+}
+
+static __always_inline int received(struct sock *sk, struct msghdr *msg, int ret, int flags)
+{
+	__u64 who = current_selected();
+	struct src src = {};
+	struct task_ctx *t;
+
+	if (!who)
 		return 0;
-	on_recv(sk, &t->src, who, ret, flags);
+	stay();
+	t = task_get();
+	if (t) {
+		call_ends(t, sk, msg, ret, &src);
+		on_recv(sk, &src, who, ret, flags);
+	}
+	go();
 	return 0;
 }
 
 SEC("fexit/tcp_sendmsg")
 int BPF_PROG(fx_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size, int ret)
 {
-	return sent(sk, ret);
+	return sent(sk, msg, ret);
 }
 
 /*
@@ -76,7 +120,7 @@ int BPF_PROG(fx_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size, i
 SEC("fentry/tcp_bpf_sendmsg")
 int BPF_PROG(fe_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
-	struct task_ctx *t = call_begins(current_selected(), msg);
+	struct task_ctx *t = call_begins(current_selected(), sk, msg);
 	struct sk_ctx *c;
 
 	if (!t)
@@ -98,7 +142,7 @@ int BPF_PROG(fx_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t siz
 {
 	struct sk_ctx *c;
 
-	sent(sk, ret);
+	sent(sk, msg, ret);
 	if (cfg.task_storage)
 		return 0;
 	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
@@ -116,42 +160,42 @@ int BPF_PROG(fx_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t siz
 SEC("fentry/tcp_recvmsg")
 int BPF_PROG(fe_tcp_recvmsg, struct sock *sk, struct msghdr *msg)
 {
-	call_begins(current_selected(), msg);
+	call_begins(current_selected(), sk, msg);
 	return 0;
 }
 
 SEC("fexit/tcp_recvmsg")
 int BPF_PROG(fx_tcp_recvmsg4, struct sock *sk, struct msghdr *msg, size_t len, int flags, int ret)
 {
-	return received(sk, ret, flags);
+	return received(sk, msg, ret, flags);
 }
 
 SEC("fexit/tcp_recvmsg")
 int BPF_PROG(fx_tcp_recvmsg5, struct sock *sk, struct msghdr *msg, size_t len, int flags,
 	     int *addr_len, int ret)
 {
-	return received(sk, ret, flags);
+	return received(sk, msg, ret, flags);
 }
 
 /* int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len) */
 SEC("fentry/unix_stream_sendmsg")
 int BPF_PROG(fe_unix_sendmsg, struct socket *sock, struct msghdr *msg)
 {
-	call_begins(current_selected(), msg);
+	call_begins(current_selected(), sock->sk, msg);
 	return 0;
 }
 
 SEC("fexit/unix_stream_sendmsg")
 int BPF_PROG(fx_unix_sendmsg, struct socket *sock, struct msghdr *msg, size_t len, int ret)
 {
-	return sent(sock->sk, ret);
+	return sent(sock->sk, msg, ret);
 }
 
 /* int unix_stream_recvmsg(struct socket *sock, struct msghdr *msg, size_t size, int flags) */
 SEC("fentry/unix_stream_recvmsg")
 int BPF_PROG(fe_unix_recvmsg, struct socket *sock, struct msghdr *msg)
 {
-	call_begins(current_selected(), msg);
+	call_begins(current_selected(), sock->sk, msg);
 	return 0;
 }
 
@@ -159,7 +203,7 @@ SEC("fexit/unix_stream_recvmsg")
 int BPF_PROG(fx_unix_recvmsg, struct socket *sock, struct msghdr *msg, size_t size, int flags,
 	     int ret)
 {
-	return received(sock->sk, ret, flags);
+	return received(sock->sk, msg, ret, flags);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

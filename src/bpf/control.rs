@@ -9,6 +9,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, Result};
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::abi::{open_req, types};
+use super::missed::Programs;
 use super::skel::TracerMaps;
 
 /// Highest host pid, plus one: `MAX_TGID` of `bpf/include/maps.h`.
@@ -104,10 +105,11 @@ struct Inner {
     dests: MapHandle,
     listeners: MapHandle,
     stats: MapHandle,
+    programs: Programs,
 }
 
 impl Control {
-    pub(super) fn new(maps: &TracerMaps<'_>) -> Result<Self> {
+    pub(super) fn new(maps: &TracerMaps<'_>, programs: Programs) -> Result<Self> {
         let selected = MapHandle::try_from(&maps.selected)?;
         let len = MAX_TGID as usize / 2;
         let mapping = MmapOptions::new().len(len).map_raw(&selected.as_fd())?;
@@ -118,6 +120,7 @@ impl Control {
             dests: MapHandle::try_from(&maps.dests)?,
             listeners: MapHandle::try_from(&maps.listeners)?,
             stats: MapHandle::try_from(&maps.spanwire_stats)?,
+            programs,
         })))
     }
 
@@ -222,7 +225,10 @@ impl Control {
     /// All counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        read_counters(&self.0.stats, u32::try_from(COUNTERS.len()).unwrap_or(0)).unwrap_or_default()
+        let entries = u32::try_from(COUNTERS.len()).unwrap_or(0);
+        let mut all = read_counters(&self.0.stats, entries).unwrap_or_default();
+        all.push(("hooks_missed", self.0.programs.missed()));
+        all
     }
 }
 

@@ -10,6 +10,7 @@ use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut, ProgramType};
 use thiserror::Error;
 
 use super::control::Control;
+use super::missed::Programs;
 use super::skel::{OpenTracerSkel, TracerMaps, TracerSkel, TracerSkelBuilder};
 
 /// Which hooks feed the core. A third one, kprobes, has its place between the two.
@@ -141,12 +142,21 @@ pub fn has_loop() -> bool {
     ProgramType::Tracepoint.is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_loop).unwrap_or(true)
 }
 
+fn release() -> (u32, u32) {
+    let text = nix::sys::utsname::uname()
+        .map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned());
+    let mut numbers = text.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Facts about this kernel that decide which programs are loaded.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Kernel {
     recvmsg_args: usize,
     early_send: bool,
     bpf_sendmsg: bool,
+    /// Whether programs may forbid preemption around functions of their own.
+    may_stay: bool,
     /// Whether poll() and select() can be looked at.
     waits: [bool; 2],
     /// Whether sk_msg programs may use the storage of a task.
@@ -170,7 +180,11 @@ impl Kernel {
         let task_storage = ProgramType::SkMsg
             .is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_task_storage_get)
             .unwrap_or(false);
-        Ok(Self { recvmsg_args, early_send, bpf_sendmsg, waits, task_storage })
+        // Before, verifiers refuse functions that are verified by themselves there; on real-time kernels what
+        // helpers lock may sleep.
+        let real_time = std::path::Path::new("/sys/kernel/realtime").exists();
+        let may_stay = has("bpf_preempt_disable") && release() >= (6, 15) && !real_time;
+        Ok(Self { recvmsg_args, early_send, bpf_sendmsg, may_stay, waits, task_storage })
     }
 }
 
@@ -200,14 +214,18 @@ impl Tracer {
         Ok(Tier::ALL.into_iter().map(trial).collect())
     }
 
-    /// A name in BTF is no promise that the function can be hooked: without the hooks that a tier can do without,
-    /// once more.
+    /// A name in BTF is no promise that a function can be hooked or called: what a tier can do without is left out
+    /// piece by piece.
     fn try_tier(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
         let first = Self::try_with(tier, options, kernel);
+        let plainer =
+            [Kernel { may_stay: false, ..*kernel }, Kernel { may_stay: false, waits: [false; 2], ..*kernel }];
         match &first {
-            Err(error) if tier == Tier::A && kernel.waits != [false; 2] && !is_denied(error) => {
-                Self::try_with(tier, options, &Kernel { waits: [false; 2], ..*kernel })
-            }
+            Err(error) if tier == Tier::A && !is_denied(error) => plainer
+                .iter()
+                .filter(|plain| *plain != kernel)
+                .find_map(|plain| Self::try_with(tier, options, plain).ok())
+                .map_or(first, Ok),
             _ => first,
         }
     }
@@ -221,14 +239,16 @@ impl Tracer {
         choose(&mut open, tier, kernel);
         let mut skel = Box::new(open.load().map_err(|e| format!("loading: {e:#}"))?);
 
-        let control = Control::new(&skel.maps).map_err(|e| format!("maps: {e}"))?;
         let data = MapHandle::try_from(&skel.maps.rb_data).map_err(|e| e.to_string())?;
         let ctl = MapHandle::try_from(&skel.maps.rb_ctl).map_err(|e| e.to_string())?;
         let mut links = Vec::new();
+        let mut loaded = Programs::default();
         for (name, program) in programs(&mut skel, tier, kernel) {
             let link = program.attach_trace().map_err(|e| format!("attaching {name}: {e}"))?;
             links.push(link);
+            loaded.add(program);
         }
+        let control = Control::new(&skel.maps, loaded).map_err(|e| format!("maps: {e}"))?;
         Ok(Self {
             tier,
             trials: Vec::new(),
@@ -301,6 +321,7 @@ fn configure(open: &mut OpenTracerSkel<'_>, options: &LoadOptions, kernel: &Kern
     let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
     fill_config!(rodata.cfg, options);
     rodata.cfg.task_storage = kernel.task_storage.into();
+    rodata.cfg.stay = kernel.may_stay.into();
     open.maps.rb_data.set_max_entries(options.ring_size).map_err(|e| e.to_string())
 }
 

@@ -9,6 +9,7 @@ mod inject;
 pub mod live;
 mod load;
 mod memory;
+mod missed;
 mod ring;
 mod skel;
 pub mod socket;

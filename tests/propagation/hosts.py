@@ -109,7 +109,7 @@ def ask(requests, level):
 
 
 def judge(spans, requests, levels):
-    """(complete, wrong) over all requests: wrong is a parent that is no span of the same request."""
+    """(complete, wrong) over all requests: wrong is a parent that is a span of another request."""
     def request(span):
         attributes = span["attributes"]
         return "/" + attributes.get("url.path", attributes.get("url.full", "")).rsplit("/", 1)[-1]
@@ -119,7 +119,7 @@ def judge(spans, requests, levels):
     wrong = 0
     for span in spans:
         parent = span["parent_span_id"]
-        wrong += parent is not None and known.get((span["trace_id"], parent)) != request(span)
+        wrong += parent is not None and known.get((span["trace_id"], parent), request(span)) != request(span)
         key, mine = (span["service"], span["kind"]), of[request(span)]
         mine[key] = span if key not in mine else None
     complete = 0
@@ -129,11 +129,20 @@ def judge(spans, requests, levels):
             mine = of.get(f"/{level}-{number}", {})
             chain = [mine.get(key) for key in order]
             if None in chain:
+                print(f"/{level}-{number}: has {sorted(' '.join(key) for key, span in mine.items() if span)}")
                 continue
             links = [child["parent_span_id"] == parent["span_id"] and child["trace_id"] == parent["trace_id"]
                      for parent, child in zip(chain, chain[1:])]
             complete += all(links) and chain[0]["parent_span_id"] is None
+            if not all(links) or chain[0]["parent_span_id"] is not None:
+                print(f"/{level}-{number}: links {links}, of the root {chain[0]['parent_span_id']}")
     return complete, wrong
+
+
+def in_namespace(where, tracer):
+    out = subprocess.run(inside(where, "curl", "-s", f"http://127.0.0.1:{tracer.port}/internal/metrics"), capture_output=True, text=True).stdout
+    rows = (line.rsplit(" ", 1) for line in out.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, value in rows}
 
 
 def main():
@@ -159,9 +168,16 @@ def main():
         failed = False
         for level in levels:
             failed |= bool(subprocess.run(inside(A, sys.executable, __file__, "--ask", str(requests), str(level))).returncode)
+        time.sleep(1)
+        events = [{name: count for name, count in in_namespace(where, tracer).items() if count and "kernel_events" in name} for where, tracer in zip((A, B), tracers)]
         spans = [span for tracer in tracers for span in tracer.finish(1)]
         complete, wrong = judge(spans, requests, levels)
         total = requests * len(levels)
+        for tracer in tracers:
+            lost = [line for line in tracer.log.read_text().splitlines() if "WARN" in line or "ERROR" in line]
+            print(*lost, sep="\n", end="\n" if lost else "")
+        if complete != total:
+            print(*events, sep="\n")
         print(f"{total} requests over two hosts at {levels}: {complete} complete, {wrong} wrong links, application errors: {failed}")
         return int(complete != total or wrong or failed)
     finally:
