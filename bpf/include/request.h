@@ -2,6 +2,7 @@
 #ifndef __REQUEST_H
 #define __REQUEST_H
 
+#include "conns.h"
 #include "tracestate.h"
 
 /*
@@ -383,11 +384,16 @@ static __always_inline void join_key(const struct sk_ctx *c, __u64 unix_client, 
 	}
 }
 
-/* Cookie of the socket at the other end of a unix connection; 0 if nobody asked for it. */
-static __always_inline __u64 unix_peer_cookie(struct sock *sk)
+/* Number of the socket at the other end of a unix connection; 0 if it has none. */
+static __always_inline __u64 unix_peer_number(struct sock *sk)
 {
 	struct sock *peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
+	struct sk_ctx *c;
 
+	if (CONNS_IN_HASH) {
+		c = conn_hashed((__u64)peer);
+		return c ? c->cookie : 0;
+	}
 	return peer ? BPF_CORE_READ(peer, __sk_common.skc_cookie.counter) : 0;
 }
 
@@ -419,7 +425,7 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 	if (h->tp_count > 1)
 		stat_inc(STAT_REFUSED_TRACEPARENT);
 	if (cfg.join && s->f.can_join && joins_live) {
-		__u64 peer = c->flags & SK_UNIX ? unix_peer_cookie((struct sock *)s->f.sk) : 0;
+		__u64 peer = c->flags & SK_UNIX ? unix_peer_number((struct sock *)s->f.sk) : 0;
 
 		join_key(c, peer, c->flags & SK_UNIX ? s->f.stream : s->f.first_seq, false, &jk);
 		j = bpf_map_lookup_elem(&joins, &jk);

@@ -203,7 +203,7 @@ fn findings() -> Vec<Finding> {
     }
     if let Some(tier) = used {
         let detail = match tier {
-            crate::bpf::Tier::A => "requests through io_uring are seen, without a thread of their own",
+            crate::bpf::Tier::A | crate::bpf::Tier::B => "requests through io_uring are seen, without a thread of their own",
             crate::bpf::Tier::C => {
                 "what is received through io_uring, splice and 32-bit system calls is unseen"
             }

@@ -45,6 +45,7 @@ fn load_options(config: &Config) -> LoadOptions {
         tier: match config.spanwire.tier {
             TierName::Auto => None,
             TierName::A => Some(Tier::A),
+            TierName::B => Some(Tier::B),
             TierName::C => Some(Tier::C),
         },
         sampling: config.sampling().0,
