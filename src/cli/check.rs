@@ -109,6 +109,12 @@ fn lockdown() -> Finding {
     }
 }
 
+/// Why the numbers of processes here are not the kernel's; `None` if they are.
+pub(super) fn foreign_pids() -> Option<String> {
+    let found = pid_namespace();
+    (found.verdict == Verdict::No).then(|| format!("pid namespace: {} ({})", found.detail, found.remedy))
+}
+
 fn pid_namespace() -> Finding {
     // The inode of the first pid namespace is fixed (include/linux/proc_ns.h).
     let own = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());

@@ -66,6 +66,10 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     for warning in loaded.warnings.iter().chain(&config.sampling().1) {
         warn!("{warning}");
     }
+    // By other numbers it would trace other processes, under the names of these.
+    if let Some(why) = super::check::foreign_pids() {
+        anyhow::bail!("{why}");
+    }
     let missing = super::check::missing_capabilities(config.wants_headers_somewhere());
     if config.enforce_sys_caps && !missing.is_empty() {
         let list = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
