@@ -137,10 +137,16 @@ fn propagation() -> Finding {
         .map_err(|error| error.to_string())
         .and_then(|tracer| crate::propagation::probe(&tracer, &options));
     match probed {
-        Ok(membership @ Membership::Harmless) => {
+        Ok((_, false)) => finding(
+            "propagation",
+            Verdict::Partly,
+            "of the cgroup v2 hierarchy only our own part can be reached: no headers outside of it",
+            "mount the host's /sys/fs/cgroup, or grant CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+        ),
+        Ok((membership @ Membership::Harmless, _)) => {
             finding("propagation", Verdict::Yes, format!("claimed sockets: {}", membership.as_str()), "")
         }
-        Ok(membership) => finding(
+        Ok((membership, _)) => finding(
             "propagation",
             Verdict::Partly,
             format!("a claimed socket {} on this kernel", membership.as_str()),
