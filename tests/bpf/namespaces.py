@@ -247,6 +247,10 @@ def cgroup(name, *places):
     """What makes a shell a member of new cgroups in all `places`. They go with the case."""
     lines = []
     for place in places:
+        for left in Path(place).glob("spanwire-[0-9]*"):  # of one that was killed
+            if not os.path.exists(f"/proc/{left.name.split('-')[1]}"):
+                for path in [*(below for below in left.iterdir() if below.is_dir()), left]:
+                    remove(path)
         path = Path(place, f"spanwire-{os.getpid()}")
         for path in (path, path / name):
             if not path.is_dir():
