@@ -126,6 +126,8 @@ struct sk_ctx {
 	struct work work; /* ... and what it works for */
 	__u32 proc;	  /* index in procs, plus one */
 	__u32 inode;	  /* tier B: of the socket; 0: none was to be seen */
+	__u32 server_seq; /* see join_key; 0: not asked for yet */
+	__u32 pad2;
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
 
@@ -200,6 +202,8 @@ struct join_key {
 	__u32 seq;     /* TCP: sequence of the first byte; unix: number of the request */
 	__u16 port;    /* of the client; unix: 0 */
 	__u16 is_unix;
+	__u32 server_seq; /* TCP: where the bytes of the server began */
+	__u32 pad;
 };
 
 struct join {
