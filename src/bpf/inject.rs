@@ -47,7 +47,9 @@ impl Injector {
                     .map_err(|e| format!("map {}: {e}", stringify!($map)))?;)*
             };
         }
-        share!(selected, watched, procs, sk_ctxs, conns, task_ctxs, slots, joins, by_parent, dests, listeners);
+        share!(
+            selected, watched, procs, sk_ctxs, conns, task_ctxs, slots, joins, by_parent, dests, listeners
+        );
         share!(
             tracestates,
             freed_slots,

@@ -8,7 +8,7 @@ use anyhow::Result;
 use caps::{CapSet, Capability};
 use serde_json::json;
 
-use crate::bpf::{LoadError, LoadOptions, Tracer};
+use crate::bpf::{LoadError, LoadOptions, Right, Tracer, allows};
 use crate::propagation::Membership;
 
 /// A capability, and what is off without it.
@@ -172,6 +172,28 @@ fn capabilities() -> Finding {
     finding("capabilities", verdict, detail, "run as root or grant them")
 }
 
+/// What nothing of ours does yet; runtimes' probes will where they may.
+fn right(feature: &str, right: Right) -> Finding {
+    match (allows(right), right) {
+        (Ok(()), Right::WriteMemory) => {
+            finding(feature, Verdict::Yes, "of traced programs: allowed, not used", "")
+        }
+        (Ok(()), Right::WriteRegister) => finding(feature, Verdict::Yes, "at uprobes: allowed, not used", ""),
+        (Err(why), Right::WriteMemory) => finding(
+            feature,
+            Verdict::Partly,
+            format!("of traced programs: {why}"),
+            "lockdown forbids it; nothing needs it yet",
+        ),
+        (Err(why), Right::WriteRegister) => finding(
+            feature,
+            Verdict::Partly,
+            format!("at uprobes: {why}"),
+            "it came with Linux 6.18; nothing needs it yet",
+        ),
+    }
+}
+
 fn findings() -> Vec<Finding> {
     let mut all = vec![kernel(), btf()];
     all.push(capabilities());
@@ -213,9 +235,17 @@ fn findings() -> Vec<Finding> {
     if used.is_some() {
         all.push(propagation());
     }
+    if used.is_some() {
+        all.extend([
+            right("write memory", Right::WriteMemory),
+            right("write arguments", Right::WriteRegister),
+        ]);
+    }
     if let Some(tier) = used {
         let detail = match tier {
-            crate::bpf::Tier::A | crate::bpf::Tier::B => "requests through io_uring are seen, without a thread of their own",
+            crate::bpf::Tier::A | crate::bpf::Tier::B => {
+                "requests through io_uring are seen, without a thread of their own"
+            }
             crate::bpf::Tier::C => {
                 "what is received through io_uring, splice and 32-bit system calls is unseen"
             }
