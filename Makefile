@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build demo test propagation test-vm e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build demo test propagation test-vm verifier e2e bench fmt lint check-fmt check-arm64 clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -44,6 +44,10 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in emulated guests: the table of docs/KERNELS.md
 	@tests/setup guests
 	tests/vm/matrix $(ROWS)
+
+verifier: ## on each kernel, by two compilers and each tier: does it load, and what does the verifier walk (tests/vm/verifier.json)
+	@tests/setup build guests verifier
+	tests/vm/verifier $(ROWS)
 
 e2e: build
 	@tests/setup test

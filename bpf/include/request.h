@@ -432,13 +432,13 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 {
 	struct head_info *h = &s->f.head;
 	struct ev_span *ev = &r->ev;
-	struct join_key jk;
 	struct join *j = NULL;
 	bool header = h->tp_count == 1;
 
 	if (h->tp_count > 1)
 		stat_inc(STAT_REFUSED_TRACEPARENT);
 	if (cfg.join && s->f.can_join && joins_live) {
+		struct join_key jk; /* here, so that what follows has its place on the stack */
 		__u64 peer = c->flags & SK_UNIX ? unix_peer_number((struct sock *)s->f.sk) : 0;
 
 		note_server_seq(c, s->f.sk, false);
@@ -480,7 +480,7 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 	struct work *w = work_find(c);
 	struct head_info *h = &s->f.head;
 	struct ev_span *ev = &r->ev;
-	struct parent parent = {}, from = {};
+	struct parent parent = {};
 
 	random_bytes(ev->span_id, 2);
 	ctx_current(w, c, s->f.tgid, p, DEST_CALLED_IDLE, &parent);
@@ -497,9 +497,10 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = s->f.tgid};
 		struct by_parent *b = bpf_map_lookup_elem(&by_parent, &bk);
 
-		if (b && !b->shared && parent_from(&b->ref, &from)) {
+		/* into `parent`, which no branch from here needs: the stack is full */
+		if (b && !b->shared && parent_from(&b->ref, &parent)) {
 			/* it names the server request that it was received with */
-			span_child(ev, &from.ctx, from.trace_flags, LINK_FORWARDED);
+			span_child(ev, &parent.ctx, parent.trace_flags, LINK_FORWARDED);
 		} else if (b) {
 			span_child(ev, &h->tp.ctx, h->tp.flags, LINK_PROGRAM);
 		} else { /* the program's own: what it sends is what this span is */

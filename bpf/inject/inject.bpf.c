@@ -228,6 +228,7 @@ static __always_inline bool fill(struct sk_msg_md *msg, int from, const struct t
 		return false;
 	__builtin_memcpy(to, "tracestate: ", TS_NAME_LEN);
 	to += TS_NAME_LEN;
+	barrier_var(len); /* old verifiers have lost the bound by which clang 19 would go */
 	for (int i = 0; i < TS_MAX; i++) {
 		if (i >= len || (void *)(to + i + 1) > end)
 			break;
