@@ -5,11 +5,18 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build demo test propagation test-vm e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build cross demo test propagation test-vm e2e bench fmt lint check-fmt check-arm64 clean
 
 build: ## target/release/spanwire
 	@tests/setup build
 	cargo build --release --locked
+
+# libelf and zlib are built in, so that no arm64 package of theirs is needed.
+cross: ## target/aarch64-unknown-linux-gnu/release/spanwire
+	@tests/setup build vendored cross
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+		AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar \
+		cargo build --release --locked --features vendored --target aarch64-unknown-linux-gnu --bin spanwire
 
 demo: build ## three services, traced, as trees in the terminal
 	@tests/setup demo
