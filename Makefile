@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build cross demo test propagation test-vm e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build cross demo test propagation test-vm test-vm-arm64 e2e bench fmt lint check-fmt check-arm64 clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -51,6 +51,10 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in emulated guests: the table of docs/KERNELS.md
 	@tests/setup guests
 	tests/vm/matrix $(ROWS)
+
+test-vm-arm64: cross ## the same on arm64
+	@tests/setup guests
+	tests/vm/matrix "arm64 6.1" "arm64 6.12" "arm64 6.18"
 
 e2e: build
 	@tests/setup test
