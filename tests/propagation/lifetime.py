@@ -131,6 +131,9 @@ def main():
     process = subprocess.Popen([sys.executable, __file__, "--load", str(receiver.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     atexit.register(process.kill)
     phases = Phases(receiver, process, arguments.claim)
+    begun = time.monotonic()
+    while not receiver.records() and time.monotonic() < begun + 60:
+        time.sleep(0.1)
     try:
         phases.during("without", arguments.seconds, most=0)
         tracer = phases.start()
