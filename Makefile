@@ -5,11 +5,18 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build demo test propagation test-vm verifier e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build cross demo test propagation test-vm test-vm-arm64 verifier e2e bench fmt lint check-fmt check-arm64 clean
 
 build: ## target/release/spanwire
 	@tests/setup build
 	cargo build --release --locked
+
+# libelf and zlib are built in, so that no arm64 package of theirs is needed.
+cross: ## target/aarch64-unknown-linux-gnu/release/spanwire
+	@tests/setup build vendored cross
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+		AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar \
+		cargo build --release --locked --features vendored --target aarch64-unknown-linux-gnu --bin spanwire
 
 demo: build ## three services, traced, as trees in the terminal
 	@tests/setup demo
@@ -19,7 +26,7 @@ test: build ## unit, property, BPF and end-to-end tests; without root what can b
 	@tests/setup test || echo "skipped: what needs the missing packages"
 	cargo test --release --locked --lib --test it --test rig
 	@if [ "$$(id -u)" = 0 ]; then \
-		python3 tests/bpf/run.py && python3 tests/bpf/lacks.py && $(MAKE) --no-print-directory propagation && \
+		python3 tests/bpf/run.py && python3 tests/bpf/lacks.py && python3 tests/bpf/namespaces.py && $(MAKE) --no-print-directory propagation && \
 		cargo test --release --locked --test e2e -- $(E2E); \
 	else \
 		echo "skipped 3 suites (tests/bpf, tests/propagation, tests/e2e): loading BPF needs root"; \
@@ -48,6 +55,10 @@ test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in
 verifier: ## on each kernel, by two compilers and each tier: does it load, and what does the verifier walk (tests/vm/verifier.json)
 	@tests/setup build guests verifier
 	tests/vm/verifier $(ROWS)
+
+test-vm-arm64: cross ## the same on arm64
+	@tests/setup guests
+	tests/vm/matrix "arm64 6.1" "arm64 6.12" "arm64 6.18"
 
 e2e: build
 	@tests/setup test

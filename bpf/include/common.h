@@ -19,6 +19,13 @@
 
 #define PF_KTHREAD_ 0x00200000
 
+/* A field of a kernel object. What a kprobe is given are numbers to it, not objects. */
+#ifdef BY_KPROBE
+#define FIELD(object, field) BPF_CORE_READ(object, field)
+#else
+#define FIELD(object, field) ((object)->field)
+#endif
+
 /* enum select_bit of a process; 0: not ours. */
 static __always_inline __u32 tgid_selected(__u32 tgid)
 {

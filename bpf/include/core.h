@@ -20,33 +20,57 @@
 
 static __always_inline void conn_addresses(struct sock *sk, struct sk_ctx *c)
 {
-	__u16 family = sk->__sk_common.skc_family;
+	__u16 family = FIELD(sk, __sk_common.skc_family);
 
 	if (family == AF_INET6) {
 		BPF_CORE_READ_INTO(&c->laddr, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
 		BPF_CORE_READ_INTO(&c->raddr, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
 	} else if (family == AF_INET) {
 		c->laddr[10] = c->laddr[11] = c->raddr[10] = c->raddr[11] = 0xff;
-		*(__u32 *)(c->laddr + 12) = sk->__sk_common.skc_rcv_saddr;
-		*(__u32 *)(c->raddr + 12) = sk->__sk_common.skc_daddr;
+		*(__u32 *)(c->laddr + 12) = FIELD(sk, __sk_common.skc_rcv_saddr);
+		*(__u32 *)(c->raddr + 12) = FIELD(sk, __sk_common.skc_daddr);
 	}
-	c->lport = sk->__sk_common.skc_num;
-	c->rport = bpf_ntohs(sk->__sk_common.skc_dport);
+	c->lport = FIELD(sk, __sk_common.skc_num);
+	c->rport = bpf_ntohs(FIELD(sk, __sk_common.skc_dport));
+}
+
+/* Sequence behind the last byte that was read: the FIN, once read, counts for one more. */
+static __always_inline __u32 read_seq(struct tcp_sock *tp, bool *fin)
+{
+	unsigned long flags = FIELD((struct sock *)tp, __sk_common.skc_flags);
+	__u32 at = FIELD(tp, copied_seq);
+
+	*fin = flags & 1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE) &&
+	       at == FIELD(tp, rcv_nxt);
+	return at - *fin;
 }
 
 /* Bytes that went each way before the current call; negative after a FIN, never far off. */
 static __always_inline bool conn_is_fresh(struct tcp_sock *tp, __u32 received, __u32 sent)
 {
-	__s64 consumed = tp->bytes_received + tp->copied_seq - tp->rcv_nxt - received;
-	__s64 written = tp->bytes_acked + (__u32)(tp->write_seq - tp->snd_una) - sent;
+	__s64 consumed =
+	    FIELD(tp, bytes_received) + FIELD(tp, copied_seq) - FIELD(tp, rcv_nxt) - received;
+	__u32 unacked = FIELD(tp, write_seq) - FIELD(tp, snd_una);
+	__s64 written = FIELD(tp, bytes_acked) + unacked - sent;
 
 	/* the SYN may count for one */
 	return (__s32)consumed <= 0 && written <= 1;
 }
 
+static __always_inline struct tcp_sock *tcp_of(struct sock *sk)
+{
+#ifdef BY_KPROBE
+	__u16 family = FIELD(sk, __sk_common.skc_family);
+
+	return family == AF_INET || family == AF_INET6 ? (struct tcp_sock *)sk : NULL;
+#else
+	return bpf_skc_to_tcp_sock(sk);
+#endif
+}
+
 static __always_inline bool is_stream(struct sock *sk)
 {
-	__u16 family = sk->__sk_common.skc_family;
+	__u16 family = FIELD(sk, __sk_common.skc_family);
 
 	if (family == AF_INET || family == AF_INET6)
 		return BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP_;
@@ -55,13 +79,13 @@ static __always_inline bool is_stream(struct sock *sk)
 
 static __always_inline struct sk_ctx *conn_make(struct sock *sk, __u32 tgid)
 {
-	struct sk_ctx *c = bpf_sk_storage_get(&sk_ctxs, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct sk_ctx *c = conn_take(sk);
 
 	if (!c) {
 		stat_inc(STAT_SOCKET_STATE);
 		return NULL;
 	}
-	c->cookie = bpf_get_socket_cookie(sk);
+	c->cookie = conn_number(sk);
 	c->tgid = tgid;
 	c->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	return c;
@@ -89,26 +113,24 @@ static __always_inline void conn_connected(struct sock *sk, struct sk_ctx *c)
 	conn_addresses(sk, c);
 }
 
-/* State of a connection, made when its first bytes are seen. */
-static __always_inline struct sk_ctx *conn_get(struct sock *sk, struct tcp_sock *tp, __u32 tgid,
-					       __u32 received, __u32 sent)
+/* The state of a connection that is seen for the first time. Apart, for its own room on the stack.
+ */
+static __noinline struct sk_ctx *conn_met(struct sock *sk, __u32 tgid, __u32 received, __u32 sent)
 {
-	struct sk_ctx *c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
-	bool fresh = false;
+	struct listen_port l = {};
+	struct tcp_sock *tp;
+	struct sk_ctx *c;
+	bool fresh;
 
-	if (c) {
-		conn_connected(sk, c);
-		return c;
-	}
 	if (!is_stream(sk))
 		return NULL;
 	c = conn_make(sk, tgid);
 	if (!c)
 		return NULL;
+	tp = tcp_of(sk);
 	if (tp) {
-		struct listen_port l = {.netns = c->netns};
-
 		conn_addresses(sk, c);
+		l.netns = c->netns;
 		l.port = c->lport;
 		c->role = bpf_map_lookup_elem(&listeners, &l) ? ROLE_SERVER : ROLE_CLIENT;
 		fresh = conn_is_fresh(tp, received, sent);
@@ -126,6 +148,18 @@ static __always_inline struct sk_ctx *conn_get(struct sock *sk, struct tcp_sock 
 	} else {
 		c->req.state = c->rsp.state = H1_SYNC;
 	}
+	return c;
+}
+
+/* State of a connection, made when its first bytes are seen. */
+static __always_inline struct sk_ctx *conn_get(struct sock *sk, __u32 tgid, __u32 received,
+					       __u32 sent)
+{
+	struct sk_ctx *c = conn_find(sk);
+
+	if (!c)
+		return conn_met(sk, tgid, received, sent);
+	conn_connected(sk, c);
 	return c;
 }
 
@@ -174,7 +208,7 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct h1_di
 	s->f.one_head = 0;
 	if (gap) {
 		feed_init(&s->f, &no_bytes, gap);
-		s->f.seq = seq - gap;
+		s->f.seq = seq + from - gap;
 		/* backwards, or too far to be one connection's backlog */
 		if (gap > 1U << 30)
 			s->f.fault = 1;
@@ -206,17 +240,19 @@ static __always_inline void until_close_ends(struct sk_ctx *c)
 	c->rsp.state = H1_IDLE;
 }
 
+/* `from` of the `ret` bytes were fed before, where a tier sees a call piece by piece. */
 static __always_inline void on_recv(struct sock *sk, const struct src *src, __u64 who, int ret,
-				    int flags)
+				    int flags, __u32 from)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct tcp_sock *tp = tcp_of(sk);
 	__u32 start = 0, gap = 0;
 	struct sk_ctx *c;
 	struct h1_dir *d;
+	bool fin;
 
 	if (ret < 0 || flags & (MSG_OOB_ | MSG_PEEK_ | MSG_ERRQUEUE_))
 		return;
-	c = conn_get(sk, tp, who, ret, 0);
+	c = conn_get(sk, who, ret, 0);
 	if (!c || c->proto != PROTO_HTTP1)
 		return;
 	d = c->role == ROLE_SERVER ? &c->req : &c->rsp;
@@ -227,12 +263,12 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, __u6
 		return;
 	}
 	if (tp) {
-		start = tp->copied_seq - ret;
-		gap = seq_gap(d, start, ret);
+		start = read_seq(tp, &fin) - ret;
+		gap = seq_gap(d, start + from, ret - from);
 	}
-	if (!gap && body_only(d, ret))
+	if (!gap && body_only(d, ret - from))
 		return;
-	feed(sk, c, d, who, flags & MSG_TRUNC_ ? &no_bytes : src, ret, start, gap, 0);
+	feed(sk, c, d, who, flags & MSG_TRUNC_ ? &no_bytes : src, ret, start, gap, from);
 }
 
 /*
@@ -243,7 +279,7 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, __u6
 static __always_inline void on_send_early(struct sock *sk, const struct src *src, __u64 who,
 					  __u32 len)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct tcp_sock *tp = tcp_of(sk);
 	__u32 seq, gap;
 	struct task_ctx *t;
 	struct sk_ctx *c;
@@ -251,7 +287,7 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 
 	if (!tp || !len || src->kind == SRC_NONE)
 		return;
-	c = conn_get(sk, tp, who, 0, 0);
+	c = conn_get(sk, who, 0, 0);
 	if (!c || c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT)
 		return;
 	d = &c->req;
@@ -260,7 +296,7 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 	t = task_get();
 	if (!t || (t->flags & TASK_SPECULATED && t->spec_conn == c->cookie))
 		return; /* the same call, a segment later */
-	seq = tp->write_seq;
+	seq = FIELD(tp, write_seq);
 	t->spec_dir = *d;
 	t->spec_conn = c->cookie;
 	t->spec_seq = seq;
@@ -279,27 +315,28 @@ static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, const s
 				      __u64 who, struct tcp_sock *tp, int ret)
 {
 	struct h1_dir *d = &c->req;
-	__u32 left;
+	__u32 left, end;
 
 	if (!tp || d->state == H1_SYNC)
 		return;
-	left = tp->write_seq - d->next_seq;
+	end = FIELD(tp, write_seq);
+	left = end - d->next_seq;
 	if ((__s32)left < 0) {
 		conn_resync(c, bpf_ktime_get_ns(), STAT_INJECT_CUT);
 		return;
 	}
-	d->next_seq = tp->write_seq;
+	d->next_seq = end;
 	if (!left || body_only(d, left))
 		return;
 	if (ret < 0 || left > ret)
 		conn_resync(c, bpf_ktime_get_ns(), STAT_INJECT_CUT);
 	else
-		feed(sk, c, d, who, src, ret, tp->write_seq - ret, 0, ret - left);
+		feed(sk, c, d, who, src, ret, end - ret, 0, ret - left);
 }
 
 /* The end of any other send. */
 static __always_inline void send_seen(struct sock *sk, struct sk_ctx *c, const struct src *src,
-				      __u64 who, struct tcp_sock *tp, int ret)
+				      __u64 who, struct tcp_sock *tp, int ret, __u32 from)
 {
 	__u32 start = 0, gap = 0;
 	struct task_ctx *t;
@@ -320,26 +357,27 @@ static __always_inline void send_seen(struct sock *sk, struct sk_ctx *c, const s
 		return;
 	d = c->role == ROLE_SERVER ? &c->rsp : &c->req;
 	if (tp) {
-		start = tp->write_seq - ret;
-		gap = seq_gap(d, start, ret);
+		start = FIELD(tp, write_seq) - ret;
+		gap = seq_gap(d, start + from, ret - from);
 	}
-	if (!gap && body_only(d, ret))
+	if (!gap && body_only(d, ret - from))
 		return;
-	feed(sk, c, d, who, src, ret, start, gap, 0);
+	feed(sk, c, d, who, src, ret, start, gap, from);
 }
 
-static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret)
+static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret,
+				    __u32 from)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct tcp_sock *tp = tcp_of(sk);
 	struct sk_ctx *c;
 
-	c = conn_get(sk, tp, who, 0, ret > 0 ? ret : 0);
+	c = conn_get(sk, who, 0, ret > 0 ? ret : 0);
 	if (!c || c->proto != PROTO_HTTP1)
 		return;
 	if (c->inject & INJECT_FED)
 		send_ends(sk, c, src, who, tp, ret);
 	else
-		send_seen(sk, c, src, who, tp, ret);
+		send_seen(sk, c, src, who, tp, ret, from);
 	c->inject &= ~(INJECT_FED | INJECT_TIGHT);
 }
 
@@ -413,13 +451,13 @@ static __always_inline void connect_failed(struct sk_ctx *c, __u16 error)
  */
 static __always_inline void unseen_at_close(struct sock *sk, struct sk_ctx *c)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct tcp_sock *tp = tcp_of(sk);
 	struct h1_dir *d = &c->rsp;
 	__u64 gap;
 
 	if (!tp || !d->seq_valid || d->state != H1_BODY)
 		return;
-	gap = (__u32)(tp->write_seq - d->next_seq);
+	gap = (__u32)(FIELD(tp, write_seq) - d->next_seq);
 	if (gap != d->remain)
 		return;
 	d->body += gap;
@@ -430,7 +468,7 @@ static __always_inline void unseen_at_close(struct sock *sk, struct sk_ctx *c)
 /* The connection ends for us, in any context. `closed`: no byte can come any more. */
 static __always_inline void on_shutdown(struct sock *sk, struct sk_ctx *c, bool closed)
 {
-	__u16 error = sk->sk_err;
+	__u16 error = FIELD(sk, sk_err);
 	__u64 now = bpf_ktime_get_ns();
 
 	if (closed && c->flags & SK_CONNECTING) {

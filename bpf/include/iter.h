@@ -17,7 +17,7 @@ enum iter_type___v6_0 {
 /* User bytes behind a kernel iterator that has not advanced yet. */
 static __always_inline void src_from_iter(const struct iov_iter *it, struct src *out)
 {
-	__u8 type = it->iter_type;
+	__u8 type = FIELD(it, iter_type);
 
 	out->kind = SRC_NONE;
 	out->ptr = out->len = 0;
@@ -25,15 +25,15 @@ static __always_inline void src_from_iter(const struct iov_iter *it, struct src 
 	if (bpf_core_enum_value_exists(enum iter_type___v6_0, ITER_UBUF___v6_0) &&
 	    type == bpf_core_enum_value(enum iter_type___v6_0, ITER_UBUF___v6_0)) {
 		out->kind = SRC_BUF;
-		out->ptr = (__u64)BPF_CORE_READ(it, ubuf) + it->iov_offset;
+		out->ptr = (__u64)BPF_CORE_READ(it, ubuf) + FIELD(it, iov_offset);
 	} else if (type == bpf_core_enum_value(enum iter_type, ITER_IOVEC)) {
 		out->kind = SRC_KIOV;
 		if (bpf_core_field_exists(it->__iov))
-			out->ptr = (__u64)it->__iov;
+			out->ptr = (__u64)FIELD(it, __iov);
 		else
-			out->ptr = (__u64)((struct iov_iter___v6_3 *)it)->iov;
-		out->len = it->nr_segs;
-		out->skip = it->iov_offset;
+			out->ptr = (__u64)FIELD((struct iov_iter___v6_3 *)it, iov);
+		out->len = FIELD(it, nr_segs);
+		out->skip = FIELD(it, iov_offset);
 	}
 }
 
@@ -41,9 +41,9 @@ static __always_inline void src_from_iter(const struct iov_iter *it, struct src 
 static __always_inline void src_behind_iter(const struct iov_iter *it, int ret, struct src *out)
 {
 	if (ret > 0 && bpf_core_enum_value_exists(enum iter_type___v6_0, ITER_UBUF___v6_0) &&
-	    it->iter_type == bpf_core_enum_value(enum iter_type___v6_0, ITER_UBUF___v6_0)) {
+	    FIELD(it, iter_type) == bpf_core_enum_value(enum iter_type___v6_0, ITER_UBUF___v6_0)) {
 		out->kind = SRC_BUF;
-		out->ptr = (__u64)BPF_CORE_READ(it, ubuf) + it->iov_offset - ret;
+		out->ptr = (__u64)BPF_CORE_READ(it, ubuf) + FIELD(it, iov_offset) - ret;
 		out->len = ret;
 	}
 }

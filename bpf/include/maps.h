@@ -30,6 +30,7 @@ struct {
 } watched SEC(".maps") __weak;
 
 #define PROCS	    16384
+#define CONNS	    65536
 #define PROC_PROBES 8
 
 /*
@@ -49,6 +50,15 @@ struct {
 	__type(key, int);
 	__type(value, struct sk_ctx);
 } sk_ctxs SEC(".maps") __weak;
+
+/* The same by address of the socket, where that is out of reach: one entry elsewhere. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, CONNS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct sk_ctx);
+} conns SEC(".maps") __weak;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);

@@ -2,6 +2,7 @@
 #ifndef __REQUEST_H
 #define __REQUEST_H
 
+#include "conns.h"
 #include "tracestate.h"
 
 /*
@@ -380,14 +381,33 @@ static __always_inline void join_key(const struct sk_ctx *c, __u64 unix_client, 
 	} else {
 		__builtin_memcpy(k->addr, client ? c->laddr : c->raddr, 16);
 		k->port = client ? c->lport : c->rport;
+		k->server_seq = c->server_seq;
 	}
 }
 
-/* Cookie of the socket at the other end of a unix connection; 0 if nobody asked for it. */
-static __always_inline __u64 unix_peer_cookie(struct sock *sk)
+/* TCP sequence of the first byte that the server sends: the rest may be alike in two namespaces. */
+static __always_inline void note_server_seq(struct sk_ctx *c, __u64 sk, bool client)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+
+	if (c->server_seq || c->flags & SK_UNIX)
+		return;
+	if (client)
+		c->server_seq = BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, bytes_received);
+	else
+		c->server_seq = BPF_CORE_READ(tp, snd_una) - BPF_CORE_READ(tp, bytes_acked);
+}
+
+/* Number of the socket at the other end of a unix connection; 0 if it has none. */
+static __always_inline __u64 unix_peer_number(struct sock *sk)
 {
 	struct sock *peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
+	struct sk_ctx *c;
 
+	if (CONNS_IN_HASH) {
+		c = conn_hashed((__u64)peer);
+		return c ? c->cookie : 0;
+	}
 	return peer ? BPF_CORE_READ(peer, __sk_common.skc_cookie.counter) : 0;
 }
 
@@ -419,8 +439,9 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 		stat_inc(STAT_REFUSED_TRACEPARENT);
 	if (cfg.join && s->f.can_join && joins_live) {
 		struct join_key jk; /* here, so that what follows has its place on the stack */
-		__u64 peer = c->flags & SK_UNIX ? unix_peer_cookie((struct sock *)s->f.sk) : 0;
+		__u64 peer = c->flags & SK_UNIX ? unix_peer_number((struct sock *)s->f.sk) : 0;
 
+		note_server_seq(c, s->f.sk, false);
 		join_key(c, peer, c->flags & SK_UNIX ? s->f.stream : s->f.first_seq, false, &jk);
 		j = bpf_map_lookup_elem(&joins, &jk);
 	}
@@ -503,6 +524,7 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 		struct join_key jk;
 
 		r->join_seq = c->flags & SK_UNIX ? s->f.stream : s->f.first_seq;
+		note_server_seq(c, s->f.sk, true);
 		join_key(c, c->cookie, r->join_seq, true, &jk);
 		__builtin_memcpy(&j.ctx, ev->trace_id, sizeof(j.ctx));
 		if (!bpf_map_update_elem(&joins, &jk, &j, BPF_NOEXIST)) {

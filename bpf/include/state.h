@@ -125,6 +125,8 @@ struct sk_ctx {
 	__u64 sender;	  /* pid_tgid of a send in progress, where its storage is out of reach */
 	struct work work; /* ... and what it works for */
 	__u32 proc;	  /* index in procs, plus one */
+	__u32 inode;	  /* tier B: of the socket; 0: none was to be seen */
+	__u32 server_seq; /* see join_key; 0: not asked for yet */
 	__u32 pad2;
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
@@ -147,12 +149,19 @@ struct src {
 
 enum task_flag {
 	TASK_SPECULATED = 1, /* spec_* describe the send in progress */
+	TASK_SENDS = 2,	     /* tier B: the call in progress is a send */
+	TASK_RETURNS = 4,    /* ... whose end is seen when it returns */
 };
 
 struct task_ctx {
-	struct work work; /* first: a pointer to it may be NULL */
-	struct src src;	  /* tier A: of the call in progress */
-	__u64 call_sk;	  /* ... and its socket; 0: none is */
+	struct work work;  /* first: a pointer to it may be NULL */
+	struct src src;	   /* tiers A and B: of the call in progress */
+	__u64 call_sk;	   /* ... and its socket; 0: none is */
+	__u64 call_number; /* tier B: of the system call */
+	__u32 call_seq;	   /* ... TCP sequence at its start */
+	__u32 call_len;	   /* ... bytes offered or asked for */
+	__u32 call_done;   /* ... of these, fed so far */
+	__u32 call_flags;
 	__u64 spec_conn;
 	struct h1_dir spec_dir; /* the parser before the send in progress */
 	__u64 mmsg_at;		/* tier C: the vector of sendmmsg() or recvmmsg() in progress */
@@ -193,6 +202,8 @@ struct join_key {
 	__u32 seq;     /* TCP: sequence of the first byte; unix: number of the request */
 	__u16 port;    /* of the client; unix: 0 */
 	__u16 is_unix;
+	__u32 server_seq; /* TCP: where the bytes of the server began */
+	__u32 pad;
 };
 
 struct join {

@@ -9,6 +9,7 @@
  */
 const volatile struct tracer_config cfg = {};
 __s64 joins_live SEC(".data.shared") = 0;
+__u64 own_numbers SEC(".data.shared") = 0;
 
 /*
  * Sockets whose sends pass through on_message(), by cookie. Membership changes a socket's behaviour
@@ -57,7 +58,7 @@ static __always_inline bool is_denied(const struct sk_ctx *c)
 
 static __always_inline void let_go(struct bpf_sock_ops *ops, struct sk_ctx *c)
 {
-	__u64 cookie = c->cookie;
+	__u64 cookie = bpf_get_socket_cookie(ops);
 
 	bpf_map_delete_elem(&claims, &cookie);
 	c->inject &= ~(INJECT_BRIEFLY | INJECT_READY);
@@ -77,7 +78,7 @@ static __always_inline int established(struct bpf_sock_ops *ops, struct bpf_sock
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	__u32 select = tgid_selected(c->tgid);
-	__u64 cookie = c->cookie;
+	__u64 cookie = bpf_get_socket_cookie(ops);
 
 	if (c->role != ROLE_CLIENT || !(select & SELECT_INJECT))
 		return 1;
@@ -129,7 +130,8 @@ int on_sockops(struct bpf_sock_ops *ops)
 	default:
 		return 1;
 	}
-	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	c = cfg.conns_in_hash ? conn_hashed((__u64)bpf_skc_to_tcp_sock(sk))
+			      : bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
 	if (!c)
 		return 1;
 	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
@@ -303,7 +305,7 @@ static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, 
 }
 
 /* Nothing in this connection concerns us any more. */
-static __always_inline void leave(struct sk_msg_md *msg, struct sk_ctx *c)
+static __always_inline void leave(struct sk_msg_md *msg, struct tcp_sock *tp, struct sk_ctx *c)
 {
 	struct ev_claim *ev;
 
@@ -313,7 +315,7 @@ static __always_inline void leave(struct sk_msg_md *msg, struct sk_ctx *c)
 	ev = bpf_ringbuf_reserve(&rb_claim, sizeof(*ev), 0);
 	if (!ev)
 		return;
-	ev->cookie = c->cookie;
+	ev->cookie = ((struct sock *)tp)->__sk_common.skc_cookie.counter;
 	ev->tgid = c->tgid;
 	ev->pad = 0;
 	bpf_ringbuf_submit(ev, BPF_RB_FORCE_WAKEUP);
@@ -367,7 +369,7 @@ static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock 
 		c->inject |= INJECT_READY;
 	scratch_put(s);
 	if (c->proto != PROTO_HTTP1) {
-		leave(msg, c);
+		leave(msg, tp, c);
 		return;
 	}
 	if (d->state == H1_SYNC) {
@@ -393,15 +395,15 @@ int on_message(struct sk_msg_md *msg)
 
 	if (!sk)
 		return SK_PASS;
-	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
 	tp = bpf_skc_to_tcp_sock(sk);
+	c = cfg.conns_in_hash ? conn_hashed((__u64)tp) : bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
 	if (!c || !tp)
 		return SK_PASS;
 	conn_connected((struct sock *)tp, c);
 	who = current_selected();
 	if (c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT || !(who >> 32 & SELECT_INJECT) ||
 	    wants_completions(tp)) {
-		leave(msg, c);
+		leave(msg, tp, c);
 		return SK_PASS;
 	}
 	d = &c->req;

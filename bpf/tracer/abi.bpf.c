@@ -6,6 +6,7 @@
  */
 const volatile struct tracer_config cfg = {};
 __s64 joins_live SEC(".data.shared") = 0;
+__u64 own_numbers SEC(".data.shared") = 0;
 
 const struct ev_head *btf_anchor_head __attribute__((unused));
 const struct ev_span *btf_anchor_span __attribute__((unused));

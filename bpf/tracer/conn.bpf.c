@@ -30,7 +30,7 @@ int BPF_PROG(tp_sock_state, struct sock *sk, int old, int new)
 	}
 	if (new != TCP_CLOSE &&new != TCP_FIN_WAIT1 &&new != TCP_LAST_ACK)
 		return 0;
-	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	c = conn_find(sk);
 	if (c)
 		on_shutdown(sk, c, new == TCP_CLOSE);
 	return 0;

@@ -26,13 +26,10 @@ static __always_inline void go(void)
 		bpf_preempt_enable();
 }
 
-static __always_inline struct task_ctx *call_begins(__u64 who, struct sock *sk, struct msghdr *msg)
+static __always_inline struct task_ctx *call_begins(struct sock *sk, struct msghdr *msg)
 {
-	struct task_ctx *t;
+	struct task_ctx *t = task_get();
 
-	if (!who)
-		return NULL;
-	t = task_get();
 	if (!t)
 		return NULL;
 	src_from_iter(&msg->msg_iter, &t->src);
@@ -40,13 +37,27 @@ static __always_inline struct task_ctx *call_begins(__u64 who, struct sock *sk, 
 	return t;
 }
 
-/* What the entry noted; if it went unseen, what the iterator still says. */
+/* The beginning of a call of which nothing is known yet but where its bytes will be. */
+static __always_inline int call_noted(struct sock *sk, struct msghdr *msg)
+{
+	if (!current_selected())
+		return 0;
+	stay();
+	call_begins(sk, msg);
+	go();
+	return 0;
+}
+
+/*
+ * What the entry noted; if it went unseen, what the iterator still says, unless the function may
+ * leave that further on than it returns.
+ */
 static __always_inline void call_ends(struct task_ctx *t, struct sock *sk, struct msghdr *msg,
 				      int ret, struct src *src)
 {
 	if (t->call_sk == (__u64)sk)
 		*src = t->src;
-	else
+	else if (msg)
 		src_behind_iter(&msg->msg_iter, ret, src);
 	t->call_sk = 0;
 }
@@ -61,7 +72,7 @@ int BPF_PROG(fe_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 	if (!who)
 		return 0;
 	stay();
-	t = call_begins(who, sk, msg);
+	t = call_begins(sk, msg);
 	if (t) {
 		if (t->src.kind == SRC_BUF)
 			t->src.len = size;
@@ -83,7 +94,7 @@ static __always_inline int sent(struct sock *sk, struct msghdr *msg, int ret)
 	t = task_get();
 	if (t) {
 		call_ends(t, sk, msg, ret, &src);
-		on_send(sk, &src, who, ret);
+		on_send(sk, &src, who, ret, 0);
 	}
 	go();
 	return 0;
@@ -101,7 +112,7 @@ static __always_inline int received(struct sock *sk, struct msghdr *msg, int ret
 	t = task_get();
 	if (t) {
 		call_ends(t, sk, msg, ret, &src);
-		on_recv(sk, &src, who, ret, flags);
+		on_recv(sk, &src, who, ret, flags, 0);
 	}
 	go();
 	return 0;
@@ -120,20 +131,21 @@ int BPF_PROG(fx_tcp_sendmsg, struct sock *sk, struct msghdr *msg, size_t size, i
 SEC("fentry/tcp_bpf_sendmsg")
 int BPF_PROG(fe_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
-	struct task_ctx *t = call_begins(current_selected(), sk, msg);
+	struct task_ctx *t;
 	struct sk_ctx *c;
 
-	if (!t)
+	if (!current_selected())
 		return 0;
-	if (t->src.kind == SRC_BUF)
+	stay();
+	t = call_begins(sk, msg);
+	if (t && t->src.kind == SRC_BUF)
 		t->src.len = size;
-	if (cfg.task_storage)
-		return 0;
-	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	c = t && !cfg.task_storage ? conn_find(sk) : NULL;
 	if (c) {
 		c->work = t->work;
 		c->sender = bpf_get_current_pid_tgid();
 	}
+	go();
 	return 0;
 }
 
@@ -142,10 +154,10 @@ int BPF_PROG(fx_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t siz
 {
 	struct sk_ctx *c;
 
-	sent(sk, msg, ret);
+	sent(sk, NULL, ret);
 	if (cfg.task_storage)
 		return 0;
-	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	c = conn_find(sk);
 	if (c)
 		c->sender = 0;
 	return 0;
@@ -160,12 +172,18 @@ int BPF_PROG(fx_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t siz
 SEC("fentry/tcp_recvmsg")
 int BPF_PROG(fe_tcp_recvmsg, struct sock *sk, struct msghdr *msg)
 {
-	call_begins(current_selected(), sk, msg);
-	return 0;
+	return call_noted(sk, msg);
 }
 
 SEC("fexit/tcp_recvmsg")
 int BPF_PROG(fx_tcp_recvmsg4, struct sock *sk, struct msghdr *msg, size_t len, int flags, int ret)
+{
+	return received(sk, msg, ret, flags);
+}
+
+SEC("fexit/tcp_recvmsg")
+int BPF_PROG(fx_tcp_recvmsg6, struct sock *sk, struct msghdr *msg, size_t len, int nonblock,
+	     int flags, int *addr_len, int ret)
 {
 	return received(sk, msg, ret, flags);
 }
@@ -181,8 +199,7 @@ int BPF_PROG(fx_tcp_recvmsg5, struct sock *sk, struct msghdr *msg, size_t len, i
 SEC("fentry/unix_stream_sendmsg")
 int BPF_PROG(fe_unix_sendmsg, struct socket *sock, struct msghdr *msg)
 {
-	call_begins(current_selected(), sock->sk, msg);
-	return 0;
+	return call_noted(sock->sk, msg);
 }
 
 SEC("fexit/unix_stream_sendmsg")
@@ -195,8 +212,7 @@ int BPF_PROG(fx_unix_sendmsg, struct socket *sock, struct msghdr *msg, size_t le
 SEC("fentry/unix_stream_recvmsg")
 int BPF_PROG(fe_unix_recvmsg, struct socket *sock, struct msghdr *msg)
 {
-	call_begins(current_selected(), sock->sk, msg);
-	return 0;
+	return call_noted(sock->sk, msg);
 }
 
 SEC("fexit/unix_stream_recvmsg")

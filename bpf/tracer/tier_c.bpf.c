@@ -98,7 +98,7 @@ int BPF_PROG(tp_sock_recv, struct sock *sk, int ret, int flags)
 	if (!who)
 		return 0;
 	src_of_call(ret, &src);
-	on_recv(sk, &src, who, ret, flags);
+	on_recv(sk, &src, who, ret, flags, 0);
 	return 0;
 }
 
@@ -111,7 +111,7 @@ int BPF_PROG(tp_sock_send, struct sock *sk, int ret, int flags)
 	if (!who)
 		return 0;
 	src_of_call(ret, &src);
-	on_send(sk, &src, who, ret);
+	on_send(sk, &src, who, ret, 0);
 	return 0;
 }
 
@@ -125,7 +125,7 @@ int BPF_PROG(tp_tcp_send, struct sock *sk, struct msghdr *msg, struct sk_buff *s
 
 	if (!who)
 		return 0;
-	c = bpf_sk_storage_get(&sk_ctxs, sk, 0, 0);
+	c = conn_find(sk);
 	if (c && (c->role != ROLE_CLIENT || c->proto != PROTO_HTTP1))
 		return 0;
 	src_from_iter(&msg->msg_iter, &src);

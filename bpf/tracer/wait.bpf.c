@@ -2,9 +2,9 @@
 #include "request.h"
 
 /*
- * Tier A: a thread that waits for a new connection while it works for a request serves several at
- * once: an event loop on poll() or select(). epoll is seen at the socket itself, so that no hook on
- * a wait is needed there. A thread with no open request is done after two lookups.
+ * Tiers A and B: a thread that waits for a new connection while it works for a request serves
+ * several at once: an event loop on poll() or select(). epoll is seen at the socket itself, so that
+ * no hook on a wait is needed there. A thread with no open request is done after two lookups.
  */
 
 #define WAIT_FDS     64
@@ -99,10 +99,7 @@ static long select_step(__u32 i, struct wait *w)
 	return looked_at(w, word * 64 + lowest_bit(bits));
 }
 
-/* static int do_sys_poll(struct pollfd __user *ufds, unsigned int nfds, struct timespec64
- * *end_time) */
-SEC("fentry/do_sys_poll")
-int BPF_PROG(fe_poll, struct pollfd *fds, unsigned int count)
+static __always_inline int polls(struct pollfd *fds, unsigned int count)
 {
 	struct wait w = {.t = works_for_one()};
 
@@ -115,9 +112,7 @@ int BPF_PROG(fe_poll, struct pollfd *fds, unsigned int count)
 	return 0;
 }
 
-/* int core_sys_select(int n, fd_set __user *inp, fd_set __user *outp, fd_set __user *exp, ...) */
-SEC("fentry/core_sys_select")
-int BPF_PROG(fe_select, int count, void *in)
+static __always_inline int selects(int count, void *in)
 {
 	struct wait w = {.t = works_for_one()};
 	__u32 bytes;
@@ -133,6 +128,33 @@ int BPF_PROG(fe_select, int count, void *in)
 		return 0;
 	bpf_loop(WAIT_FDS + SELECT_WORDS, select_step, &w, 0);
 	return 0;
+}
+
+/* static int do_sys_poll(struct pollfd __user *ufds, unsigned int nfds, struct timespec64
+ * *end_time) */
+SEC("fentry/do_sys_poll")
+int BPF_PROG(fe_poll, struct pollfd *fds, unsigned int count)
+{
+	return polls(fds, count);
+}
+
+SEC("kprobe/do_sys_poll")
+int BPF_KPROBE(kp_poll, struct pollfd *fds, unsigned int count)
+{
+	return polls(fds, count);
+}
+
+/* int core_sys_select(int n, fd_set __user *inp, fd_set __user *outp, fd_set __user *exp, ...) */
+SEC("fentry/core_sys_select")
+int BPF_PROG(fe_select, int count, void *in)
+{
+	return selects(count, in);
+}
+
+SEC("kprobe/core_sys_select")
+int BPF_KPROBE(kp_select, int count, void *in)
+{
+	return selects(count, in);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -31,14 +31,15 @@ impl fmt::Debug for Injector {
 impl Injector {
     /// Loads the programs on the maps of `tracer`. Nothing is claimed until [`Self::attach`].
     pub fn load(tracer: &Tracer, options: &LoadOptions) -> Result<Self, String> {
-        if !tracer.task_storage && tracer.tier != Tier::A {
-            return Err("before Linux 6.18 it needs fentry (tier A)".to_owned());
+        if !tracer.task_storage && tracer.tier == Tier::C {
+            return Err("before Linux 6.18 it needs fentry or kprobes (tiers A, B)".to_owned());
         }
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = InjectSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
         let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
         fill_config!(rodata.cfg, options);
         rodata.cfg.task_storage = tracer.task_storage.into();
+        rodata.cfg.conns_in_hash = (tracer.tier == Tier::B).into();
         let shared = tracer.maps();
         macro_rules! share {
             ($($map:ident),*) => {
@@ -46,7 +47,9 @@ impl Injector {
                     .map_err(|e| format!("map {}: {e}", stringify!($map)))?;)*
             };
         }
-        share!(selected, watched, procs, sk_ctxs, task_ctxs, slots, joins, by_parent, dests, listeners);
+        share!(
+            selected, watched, procs, sk_ctxs, conns, task_ctxs, slots, joins, by_parent, dests, listeners
+        );
         share!(
             tracestates,
             freed_slots,

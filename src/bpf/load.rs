@@ -4,7 +4,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 
 use libbpf_rs::btf::Btf;
-use libbpf_rs::btf::types::{Func, FuncProto, Typedef};
+use libbpf_rs::btf::types::{Func, FuncProto, Struct, Typedef};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut, ProgramType};
 use thiserror::Error;
@@ -13,24 +13,27 @@ use super::control::Control;
 use super::missed::Programs;
 use super::skel::{OpenTracerSkel, TracerMaps, TracerSkel, TracerSkelBuilder};
 
-/// Which hooks feed the core. A third one, kprobes, has its place between the two.
+/// Which hooks feed the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
     /// fentry and fexit.
     A,
+    /// kprobes.
+    B,
     /// The `sock_*_length` tracepoints, with the arguments of the system call in progress.
     C,
 }
 
 impl Tier {
     /// Best first.
-    pub const ALL: [Self; 2] = [Self::A, Self::C];
+    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::C];
 
     /// The letter used in the configuration and in `check`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::A => "a",
+            Self::B => "b",
             Self::C => "c",
         }
     }
@@ -155,6 +158,8 @@ struct Kernel {
     recvmsg_args: usize,
     early_send: bool,
     bpf_sendmsg: bool,
+    /// Whether what a kprobe puts into a hash needs no memory from an allocator that may be in use.
+    hash_from_kprobe: bool,
     /// Whether programs may forbid preemption around functions of their own.
     may_stay: bool,
     /// Whether poll() and select() can be looked at.
@@ -184,7 +189,8 @@ impl Kernel {
         // helpers lock may sleep.
         let real_time = std::path::Path::new("/sys/kernel/realtime").exists();
         let may_stay = has("bpf_preempt_disable") && release() >= (6, 15) && !real_time;
-        Ok(Self { recvmsg_args, early_send, bpf_sendmsg, may_stay, waits, task_storage })
+        let hash_from_kprobe = btf.type_by_name::<Struct<'_>>("bpf_mem_alloc").is_some();
+        Ok(Self { recvmsg_args, early_send, bpf_sendmsg, hash_from_kprobe, may_stay, waits, task_storage })
     }
 }
 
@@ -221,7 +227,7 @@ impl Tracer {
         let plainer =
             [Kernel { may_stay: false, ..*kernel }, Kernel { may_stay: false, waits: [false; 2], ..*kernel }];
         match &first {
-            Err(error) if tier == Tier::A && !is_denied(error) => plainer
+            Err(error) if tier != Tier::C && !is_denied(error) => plainer
                 .iter()
                 .filter(|plain| *plain != kernel)
                 .find_map(|plain| Self::try_with(tier, options, plain).ok())
@@ -231,11 +237,14 @@ impl Tracer {
     }
 
     fn try_with(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
+        if tier == Tier::B && !kernel.hash_from_kprobe {
+            return Err("before Linux 6.1 a kprobe may not allocate what it keeps".to_owned());
+        }
         // The skeleton borrows this for as long as it lives. One per attempt, a few hundred
         // bytes, at most once for each tier in the life of the process.
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = TracerSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
-        configure(&mut open, options, kernel)?;
+        configure(&mut open, tier, options, kernel)?;
         choose(&mut open, tier, kernel);
         let mut skel = Box::new(open.load().map_err(|e| format!("loading: {e:#}"))?);
 
@@ -244,7 +253,7 @@ impl Tracer {
         let mut links = Vec::new();
         let mut loaded = Programs::default();
         for (name, program) in programs(&mut skel, tier, kernel) {
-            let link = program.attach_trace().map_err(|e| format!("attaching {name}: {e}"))?;
+            let link = program.attach().map_err(|e| format!("attaching {name}: {e}"))?;
             links.push(link);
             loaded.add(program);
         }
@@ -252,7 +261,7 @@ impl Tracer {
         Ok(Self {
             tier,
             trials: Vec::new(),
-            early_send: tier == Tier::A || kernel.early_send,
+            early_send: tier != Tier::C || kernel.early_send,
             task_storage: kernel.task_storage,
             links,
             control,
@@ -317,86 +326,101 @@ macro_rules! fill_config {
 }
 pub(super) use fill_config;
 
-fn configure(open: &mut OpenTracerSkel<'_>, options: &LoadOptions, kernel: &Kernel) -> Result<(), String> {
+fn configure(
+    open: &mut OpenTracerSkel<'_>,
+    tier: Tier,
+    options: &LoadOptions,
+    kernel: &Kernel,
+) -> Result<(), String> {
     let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
     fill_config!(rodata.cfg, options);
     rodata.cfg.task_storage = kernel.task_storage.into();
-    rodata.cfg.stay = kernel.may_stay.into();
+    rodata.cfg.stay = (tier == Tier::A && kernel.may_stay).into();
+    rodata.cfg.conns_in_hash = (tier == Tier::B).into();
+    // (sk, msg, len, nonblock, flags, addr_len) up to 5.18
+    rodata.cfg.recv_flags_at = if kernel.recvmsg_args == 6 { 5 } else { 4 };
+    if tier != Tier::B {
+        open.maps.conns.set_max_entries(1).map_err(|e| e.to_string())?;
+    }
     open.maps.rb_data.set_max_entries(options.ring_size).map_err(|e| e.to_string())
 }
 
-fn choose(open: &mut OpenTracerSkel<'_>, tier: Tier, kernel: &Kernel) {
-    let a = tier == Tier::A;
-    let progs = &mut open.progs;
-    for program in [
-        &mut progs.fe_tcp_sendmsg,
-        &mut progs.fx_tcp_sendmsg,
-        &mut progs.fe_tcp_recvmsg,
-        &mut progs.fe_unix_sendmsg,
-        &mut progs.fx_unix_sendmsg,
-        &mut progs.fe_unix_recvmsg,
-        &mut progs.fx_unix_recvmsg,
-    ] {
-        program.set_autoload(a);
-    }
-    for program in [&mut progs.fe_tcp_bpf_sendmsg, &mut progs.fx_tcp_bpf_sendmsg] {
-        program.set_autoload(a && kernel.bpf_sendmsg);
-    }
-    progs.fe_poll.set_autoload(a && kernel.waits[0]);
-    progs.fe_select.set_autoload(a && kernel.waits[1]);
-    progs.fx_tcp_recvmsg4.set_autoload(a && kernel.recvmsg_args == 4);
-    progs.fx_tcp_recvmsg5.set_autoload(a && kernel.recvmsg_args == 5);
-    for program in [&mut progs.tp_sock_recv, &mut progs.tp_sock_send] {
-        program.set_autoload(!a);
-    }
-    progs.tp_tcp_send.set_autoload(!a && kernel.early_send);
+/// The programs of a tier, by the macro that is to have them: `$do!(name)` in the order in which they are attached,
+/// so that nothing is seen before it can be told apart.
+macro_rules! of_tier {
+    ($tier:expr, $kernel:expr, $do:ident) => {
+        match $tier {
+            Tier::A => {
+                $do!(fx_tcp_sendmsg, fe_tcp_sendmsg);
+                match $kernel.recvmsg_args {
+                    4 => $do!(fx_tcp_recvmsg4),
+                    6 => $do!(fx_tcp_recvmsg6),
+                    _ => $do!(fx_tcp_recvmsg5),
+                }
+                $do!(fe_tcp_recvmsg);
+                if $kernel.bpf_sendmsg {
+                    $do!(fx_tcp_bpf_sendmsg, fe_tcp_bpf_sendmsg);
+                }
+                $do!(fx_unix_sendmsg, fe_unix_sendmsg, fx_unix_recvmsg, fe_unix_recvmsg);
+                if $kernel.waits[0] {
+                    $do!(fe_poll);
+                }
+                if $kernel.waits[1] {
+                    $do!(fe_select);
+                }
+            }
+            Tier::B => {
+                $do!(tp_destroy, kp_unix_release, kp_release, kp_tcp_sendmsg, kp_tcp_recvmsg);
+                if $kernel.bpf_sendmsg {
+                    $do!(kr_tcp_bpf_sendmsg, kp_tcp_bpf_sendmsg);
+                }
+                $do!(kr_unix_sendmsg, kp_unix_sendmsg, kr_unix_read, kp_unix_recvmsg);
+                if $kernel.waits[0] {
+                    $do!(kp_poll);
+                }
+                if $kernel.waits[1] {
+                    $do!(kp_select);
+                }
+            }
+            Tier::C => {
+                $do!(tp_sock_recv, tp_sock_send);
+                if $kernel.early_send {
+                    $do!(tp_tcp_send);
+                }
+            }
+        }
+    };
 }
 
-/// What to attach, in an order in which nothing is seen before it can be told apart.
+fn choose(open: &mut OpenTracerSkel<'_>, tier: Tier, kernel: &Kernel) {
+    let progs = &mut open.progs;
+    macro_rules! leave {
+        ($($name:ident),*) => {{ $(progs.$name.set_autoload(false);)* }};
+    }
+    macro_rules! take {
+        ($($name:ident),*) => {{ $(progs.$name.set_autoload(true);)* }};
+    }
+    let every = Kernel { bpf_sendmsg: true, early_send: true, waits: [true; 2], ..*kernel };
+    for tier in Tier::ALL {
+        for recvmsg_args in [4, 5, 6] {
+            of_tier!(tier, Kernel { recvmsg_args, ..every }, leave);
+        }
+    }
+    of_tier!(tier, kernel, take);
+}
+
+/// What to attach, in order.
 fn programs<'s, 'o>(
     skel: &'s mut TracerSkel<'o>,
     tier: Tier,
     kernel: &Kernel,
 ) -> Vec<(&'static str, &'s mut ProgramMut<'o>)> {
     let progs = &mut skel.progs;
-    let mut all = vec![
-        ("tp_fork", &mut progs.tp_fork),
-        ("tp_exec", &mut progs.tp_exec),
-        ("tp_exit", &mut progs.tp_exit),
-        ("tp_sock_state", &mut progs.tp_sock_state),
-    ];
-    match tier {
-        Tier::A => {
-            all.push(("fx_tcp_sendmsg", &mut progs.fx_tcp_sendmsg));
-            all.push(("fe_tcp_sendmsg", &mut progs.fe_tcp_sendmsg));
-            all.push(if kernel.recvmsg_args == 4 {
-                ("fx_tcp_recvmsg4", &mut progs.fx_tcp_recvmsg4)
-            } else {
-                ("fx_tcp_recvmsg5", &mut progs.fx_tcp_recvmsg5)
-            });
-            all.push(("fe_tcp_recvmsg", &mut progs.fe_tcp_recvmsg));
-            if kernel.bpf_sendmsg {
-                all.push(("fx_tcp_bpf_sendmsg", &mut progs.fx_tcp_bpf_sendmsg));
-                all.push(("fe_tcp_bpf_sendmsg", &mut progs.fe_tcp_bpf_sendmsg));
-            }
-            all.push(("fx_unix_sendmsg", &mut progs.fx_unix_sendmsg));
-            all.push(("fe_unix_sendmsg", &mut progs.fe_unix_sendmsg));
-            all.push(("fx_unix_recvmsg", &mut progs.fx_unix_recvmsg));
-            if kernel.waits[0] {
-                all.push(("fe_poll", &mut progs.fe_poll));
-            }
-            if kernel.waits[1] {
-                all.push(("fe_select", &mut progs.fe_select));
-            }
-            all.push(("fe_unix_recvmsg", &mut progs.fe_unix_recvmsg));
-        }
-        Tier::C => {
-            all.push(("tp_sock_recv", &mut progs.tp_sock_recv));
-            all.push(("tp_sock_send", &mut progs.tp_sock_send));
-            if kernel.early_send {
-                all.push(("tp_tcp_send", &mut progs.tp_tcp_send));
-            }
-        }
+    let mut all = Vec::new();
+    macro_rules! add {
+        ($($name:ident),*) => {{ $(all.push((stringify!($name), &mut progs.$name));)* }};
     }
+    add!(tp_fork, tp_exec, tp_exit, tp_sock_state);
+    of_tier!(tier, kernel, add);
     all
 }

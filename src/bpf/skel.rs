@@ -1,4 +1,4 @@
-//! The skeletons that libbpf-cargo generates from `bpf/tracer` and `bpf/inject`.
+//! The skeletons that libbpf-cargo generates from `bpf/tracer`, `bpf/inject` and `bpf/probe`.
 #![allow(
     clippy::all,
     clippy::pedantic,
@@ -14,6 +14,10 @@
 )]
 
 include!(concat!(env!("OUT_DIR"), "/tracer.skel.rs"));
+
+pub(super) mod probe {
+    include!(concat!(env!("OUT_DIR"), "/probe.skel.rs"));
+}
 
 pub(super) mod inject {
     include!(concat!(env!("OUT_DIR"), "/inject.skel.rs"));

@@ -8,7 +8,7 @@ use anyhow::Result;
 use caps::{CapSet, Capability};
 use serde_json::json;
 
-use crate::bpf::{LoadError, LoadOptions, Tracer};
+use crate::bpf::{LoadError, LoadOptions, Right, Tracer, allows};
 use crate::propagation::Membership;
 
 /// A capability, and what is off without it.
@@ -109,6 +109,12 @@ fn lockdown() -> Finding {
     }
 }
 
+/// Why the numbers of processes here are not the kernel's; `None` if they are.
+pub(super) fn foreign_pids() -> Option<String> {
+    let found = pid_namespace();
+    (found.verdict == Verdict::No).then(|| format!("pid namespace: {} ({})", found.detail, found.remedy))
+}
+
 fn pid_namespace() -> Finding {
     // The inode of the first pid namespace is fixed (include/linux/proc_ns.h).
     let own = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());
@@ -131,10 +137,16 @@ fn propagation() -> Finding {
         .map_err(|error| error.to_string())
         .and_then(|tracer| crate::propagation::probe(&tracer, &options));
     match probed {
-        Ok(membership @ Membership::Harmless) => {
+        Ok((_, false)) => finding(
+            "propagation",
+            Verdict::Partly,
+            "of the cgroup v2 hierarchy only our own part can be reached: no headers outside of it",
+            "mount the host's /sys/fs/cgroup, or grant CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+        ),
+        Ok((membership @ Membership::Harmless, _)) => {
             finding("propagation", Verdict::Yes, format!("claimed sockets: {}", membership.as_str()), "")
         }
-        Ok(membership) => finding(
+        Ok((membership, _)) => finding(
             "propagation",
             Verdict::Partly,
             format!("a claimed socket {} on this kernel", membership.as_str()),
@@ -158,6 +170,28 @@ fn capabilities() -> Finding {
     let each: Vec<String> = missing.iter().map(|need| format!("{need}: {}", need.off)).collect();
     let detail = format!("without {}", each.join("; without "));
     finding("capabilities", verdict, detail, "run as root or grant them")
+}
+
+/// What nothing of ours does yet; runtimes' probes will where they may.
+fn right(feature: &str, right: Right) -> Finding {
+    match (allows(right), right) {
+        (Ok(()), Right::WriteMemory) => {
+            finding(feature, Verdict::Yes, "of traced programs: allowed, not used", "")
+        }
+        (Ok(()), Right::WriteRegister) => finding(feature, Verdict::Yes, "at uprobes: allowed, not used", ""),
+        (Err(why), Right::WriteMemory) => finding(
+            feature,
+            Verdict::Partly,
+            format!("of traced programs: {why}"),
+            "lockdown forbids it; nothing needs it yet",
+        ),
+        (Err(why), Right::WriteRegister) => finding(
+            feature,
+            Verdict::Partly,
+            format!("at uprobes: {why}"),
+            "it came with Linux 6.18; nothing needs it yet",
+        ),
+    }
 }
 
 fn findings() -> Vec<Finding> {
@@ -201,9 +235,17 @@ fn findings() -> Vec<Finding> {
     if used.is_some() {
         all.push(propagation());
     }
+    if used.is_some() {
+        all.extend([
+            right("write memory", Right::WriteMemory),
+            right("write arguments", Right::WriteRegister),
+        ]);
+    }
     if let Some(tier) = used {
         let detail = match tier {
-            crate::bpf::Tier::A => "requests through io_uring are seen, without a thread of their own",
+            crate::bpf::Tier::A | crate::bpf::Tier::B => {
+                "requests through io_uring are seen, without a thread of their own"
+            }
             crate::bpf::Tier::C => {
                 "what is received through io_uring, splice and 32-bit system calls is unseen"
             }

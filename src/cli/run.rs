@@ -45,6 +45,7 @@ fn load_options(config: &Config) -> LoadOptions {
         tier: match config.spanwire.tier {
             TierName::Auto => None,
             TierName::A => Some(Tier::A),
+            TierName::B => Some(Tier::B),
             TierName::C => Some(Tier::C),
         },
         sampling: config.sampling().0,
@@ -64,6 +65,10 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     }
     for warning in loaded.warnings.iter().chain(&config.sampling().1) {
         warn!("{warning}");
+    }
+    // By other numbers it would trace other processes, under the names of these.
+    if let Some(why) = super::check::foreign_pids() {
+        anyhow::bail!("{why}");
     }
     let missing = super::check::missing_capabilities(config.wants_headers_somewhere());
     if config.enforce_sys_caps && !missing.is_empty() {

@@ -132,7 +132,7 @@ pub(super) const KEYS: &[Key] = &[
     key("ebpf.high_request_volume", Bool, &["OTEL_EBPF_BPF_HIGH_REQUEST_VOLUME"],
         "End a request at the first byte of its response.").inert(),
     key("ebpf.override_bpfloop_enabled", Bool, &["OTEL_EBPF_OVERRIDE_BPF_LOOP_ENABLED"],
-        "Do not use bpf_loop.").inert(),
+        "Unneeded: whether the kernel has bpf_loop is found by trial, backports included.").inert(),
     key("ebpf.bpf_debug", Bool, &["OTEL_EBPF_BPF_DEBUG"],
         "Messages of the kernel side in the log.").inert(),
 
@@ -206,7 +206,7 @@ pub(super) const KEYS: &[Key] = &[
         "Address of the metrics and health ports."),
 
     key("spanwire.tier", Text, &["SPANWIRE_TIER"],
-        "Which hooks to use: auto, a (fentry/fexit), c (tracepoints)."),
+        "Which hooks to use: auto, a (fentry/fexit), b (kprobes), c (tracepoints)."),
     key("spanwire.claim", Text, &["SPANWIRE_CLAIM"],
         "How long sockets are claimed to write headers: auto, lasting, brief (one request). See docs/PROPAGATION.md."),
     key("spanwire.never_write_to", Text, &["SPANWIRE_NEVER_WRITE_TO"],

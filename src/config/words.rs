@@ -92,7 +92,7 @@ words! {
 }
 words! {
     /// `spanwire.tier`.
-    TierName { Auto = "auto", A = "a", C = "c" } default Auto
+    TierName { Auto = "auto", A = "a", B = "b", C = "c" } default Auto
 }
 words! {
     /// `spanwire.claim`.

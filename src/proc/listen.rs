@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
-use super::facts::{Facts, pids};
+use super::facts::{Facts, netns, pids};
 
 /// Rows of `/proc/net/tcp` in state LISTEN: inode → port.
 fn parse(table: &str) -> impl Iterator<Item = (u64, u16)> {
@@ -54,8 +54,25 @@ pub fn listeners_of(pid: u32) -> Vec<u16> {
     if sockets.is_empty() {
         return Vec::new();
     }
-    let ports = listening(pid);
+    let mut ports = listening(pid);
+    for giver in givers(pid) {
+        ports.extend(listening(giver));
+    }
     sockets.iter().filter_map(|inode| ports.get(inode).copied()).collect()
+}
+
+/// Processes by which to look into the other networks that a listener is handed over from: where `pid` has a network of
+/// its own, systemd opens its sockets in the host's, which is ours too as a rule.
+fn givers(pid: u32) -> Vec<u32> {
+    let mut seen = vec![netns(pid)];
+    let mut found = vec![1, std::process::id()];
+    found.retain(|one| {
+        let network = netns(*one);
+        let new = network.is_some() && !seen.contains(&network);
+        seen.push(network);
+        new
+    });
+    found
 }
 
 #[cfg(test)]

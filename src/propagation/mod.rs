@@ -81,13 +81,13 @@ impl Drop for Running {
     }
 }
 
-/// What [`start`] would find, and nothing is claimed. For `spanwire check`.
-pub fn probe(tracer: &Tracer, options: &LoadOptions) -> Result<Membership, String> {
+/// What [`start`] would find, and nothing is claimed; and whether it is for processes of all cgroups. For `spanwire check`.
+pub fn probe(tracer: &Tracer, options: &LoadOptions) -> Result<(Membership, bool), String> {
     let injector = Injector::load(tracer, options)?;
-    cgroup::root()?;
+    let whole = cgroup::root()?.whole;
     match selftest::run(&injector.claims()).map_err(|e| format!("the self-test of claimed sockets: {e}"))? {
         Membership::Broken(how) => Err(format!("a claimed socket behaves differently on this kernel: {how}")),
-        membership => Ok(membership),
+        membership => Ok((membership, whole)),
     }
 }
 
@@ -99,7 +99,13 @@ pub fn start(tracer: &Tracer, options: &LoadOptions, claim: Claim) -> Result<(Pr
     if let Membership::Broken(how) = &membership {
         return Err(format!("a claimed socket behaves differently on this kernel: {how}"));
     }
-    injector.attach(&cgroup::root()?)?;
+    let root = cgroup::root()?;
+    if !root.whole {
+        warn!(
+            "Only processes of our own cgroup and below are given headers: the root of the hierarchy is out of reach."
+        );
+    }
+    injector.attach(&root.file)?;
     let inner = Inner {
         membership,
         claim,

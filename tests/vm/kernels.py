@@ -1,10 +1,11 @@
-"""Debian's kernels, and a QEMU for them, from the mirror that this machine's apt uses; unpacked, never installed."""
+"""Debian's kernels, a QEMU and, for another architecture, a root for them, from the mirror that this machine's apt uses; unpacked, never installed."""
 import os
 import re
 import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spanwire/vm"
 SUITES = ("bullseye", "bookworm", "bookworm-backports", "trixie", "trixie-backports")
@@ -12,6 +13,30 @@ SECURITY = ("bullseye-security", "bookworm-security", "trixie-security")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 IMAGE = re.compile(r"^linux-image-(\d+\.\d+\.\d+\S*)$")
 FRESH = 86400
+# What a root of another architecture holds, and what that depends on.
+ROOT = ("base-files", "base-passwd", "bash", "busybox-static", "coreutils", "curl", "dash", "findutils", "grep", "iproute2", "kmod", "mawk",
+        "mount", "nftables", "nginx", "procps", "python3", "sed", "util-linux")
+
+
+class Arch(NamedTuple):
+    """What differs between guests."""
+    name: str
+    emulator: str
+    packages: tuple
+    machine: tuple
+    memory: str
+    console: str
+    line: str
+
+
+ARCHES = {one.name: one for one in (
+    Arch("amd64", "qemu-system-x86_64", ("qemu-system-x86", "seabios"), ("-cpu", "max,la57=off"), "3G", "ttyS0",
+         "tsc=reliable no_timer_check random.trust_cpu=on"),
+    # pauth by QEMU's own hash: the architected one is a third of the time of a guest
+    Arch("arm64", "qemu-system-aarch64", ("qemu-system-arm",), ("-M", "virt", "-cpu", "max,pauth-impdef=on"), "2G", "ttyAMA0",
+         "random.trust_cpu=on"),
+)}
+HOST = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 
 
 def numbers(version):
@@ -63,6 +88,16 @@ class Apt:
         out = subprocess.run(["apt-cache", "pkgnames", prefix], env=self.environment, capture_output=True, text=True, check=True).stdout
         return out.split()
 
+    def closure(self, place, *packages):
+        """Unpacks the packages and all that they depend on there. No script of theirs runs: this machine cannot."""
+        place.mkdir(parents=True, exist_ok=True)
+        self.get("clean")
+        self.get("install", "-q", "-y", "--download-only", "--no-install-recommends", *packages)
+        archives = sorted((self.home / "cache/archives").glob("*.deb"), key=lambda one: (not one.name.startswith("base-files_"), one.name))
+        for archive in archives:  # base-files first: /bin and /lib are links of it
+            subprocess.run(["dpkg-deb", "-x", archive, place], check=True)
+        self.get("clean")
+
     def unpack(self, place, *packages):
         """Downloads the packages and unpacks them there. Sizes of the archives by package."""
         place.mkdir(parents=True, exist_ok=True)
@@ -105,17 +140,34 @@ def fetch(apt, version):
     return place
 
 
-def qemu():
+def qemu(arch):
     """The emulator as a command, 10 or newer: 7.2's threads see code that another one patches half patched, and the guest panics."""
     if "QEMU" in os.environ:
         return [os.environ["QEMU"]]
-    said = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([arch.emulator, "--version"], capture_output=True, text=True, check=True).stdout
     if numbers(said)[0] >= 10:
-        return ["qemu-system-x86_64"]
-    place = CACHE / "qemu"
+        return [arch.emulator]
+    place = CACHE / f"qemu-{arch.name}"
     if not (place / "done").exists():
-        apt = Apt("amd64")
-        for package in ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"):
+        apt = Apt(HOST)
+        for package in (*arch.packages, "qemu-system-common", "qemu-system-data"):
             apt.unpack(place, f"{package}/bookworm-backports" if package.startswith("qemu") else package)
         (place / "done").touch()
-    return [f"{place}/usr/bin/qemu-system-x86_64", "-L", f"{place}/usr/share/qemu", "-L", f"{place}/usr/share/seabios", "-L", "/usr/share/qemu"]
+    return [f"{place}/usr/bin/{arch.emulator}", "-L", f"{place}/usr/share/qemu", "-L", f"{place}/usr/share/seabios", "-L", "/usr/share/qemu"]
+
+
+def root(arch):
+    """The directory that a guest has as its root: this machine's, or for another architecture a small one of its own."""
+    if arch.name == HOST:
+        return Path("/")
+    place = CACHE / f"root-{arch.name}"
+    done = place / ".done"
+    if not done.exists() or done.read_text() != " ".join(ROOT):
+        shutil.rmtree(place, ignore_errors=True)
+        Apt(arch.name).closure(place, *ROOT)
+        for name in ("passwd", "group"):  # what scripts of the packages would do
+            shutil.copy(place / f"usr/share/base-passwd/{name}.master", place / "etc" / name)
+        (place / "usr/bin/awk").symlink_to("mawk")
+        (place / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+        done.write_text(" ".join(ROOT))
+    return place
