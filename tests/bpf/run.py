@@ -296,6 +296,27 @@ def peeking_and_waiting():
 
 
 @case
+def while_many_wait():
+    """A kretprobe has room for some twenty calls of the host: whoever waits in one must not keep others from being seen."""
+    waiting = [pair(family) for family in (socket.AF_INET, socket.AF_UNIX) for _ in range(40)]
+    threads = [threading.Thread(target=client.recv, args=(1,)) for client, _ in waiting]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    for at, family in enumerate((socket.AF_INET, socket.AF_UNIX)):
+        ends = pair(family)
+        exchange(ends, f"GET /waited/{at} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        close(ends)
+    for _, server in waiting:
+        server.shutdown(socket.SHUT_WR)
+    for thread in threads:
+        thread.join()
+    for ends in waiting:
+        close(ends)
+    return simple("/waited/0") + simple("/waited/1")
+
+
+@case
 def sendfile_and_splice():
     client, server = ends = pair()
     with tempfile.TemporaryFile() as file:

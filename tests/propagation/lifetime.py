@@ -3,7 +3,7 @@
 
     tests/propagation/lifetime.py [--claim auto|lasting|brief] [--seconds N]
 
-A client process with 16 threads, half of them on kept connections that live as long as the test, sends requests
+A client process with 16 threads (--threads), half of them on kept connections that live as long as the test, sends requests
 with an id in their path and bodies with a checksum. In every phase: no error, no altered body, no request of more
 than two seconds, and what arrives has at most one header, which is valid.
 """
@@ -26,10 +26,9 @@ sys.path.insert(0, str(HERE))
 from clients import LINE, Receiver  # noqa: E402
 from lib.tracer import BINARY, Tracer, need_root  # noqa: E402
 
-THREADS = 16
 
 
-def load(port):
+def load(port, clients):
     """Sends until its standard input ends, then tells what happened."""
     stop, total = threading.Event(), {"requests": 0, "errors": [], "slowest": 0.0}
     lock = threading.Lock()
@@ -60,7 +59,7 @@ def load(port):
             total["errors"] += errors
             total["slowest"] = max(total["slowest"], slowest)
 
-    threads = [threading.Thread(target=one, args=(thread,)) for thread in range(THREADS)]
+    threads = [threading.Thread(target=one, args=(thread,)) for thread in range(clients)]
     for thread in threads:
         thread.start()
     sys.stdin.read()
@@ -122,14 +121,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--claim", default="lasting", choices=["auto", "lasting", "brief"])
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--threads", type=int, default=16)
+    parser.add_argument("--stall", type=float, default=2.0, help="seconds that no request may take; an emulated machine is slow by itself")
     arguments = parser.parse_args()
     need_root(1)
     # Half the threads connect for each request; the others are had only where connections stay claimed.
     some = {"least": 0.9} if arguments.claim == "lasting" else {"least": 0.2}
     before, receiver = left_behind(), Receiver()
-    process = subprocess.Popen([sys.executable, __file__, "--load", str(receiver.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, __file__, "--load", str(receiver.port), str(arguments.threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     atexit.register(process.kill)
     phases = Phases(receiver, process, arguments.claim)
+    begun = time.monotonic()
+    while not receiver.records() and time.monotonic() < begun + 60:
+        time.sleep(0.1)
     try:
         phases.during("without", arguments.seconds, most=0)
         tracer = phases.start()
@@ -170,7 +174,7 @@ def main():
         process.stdin.close()
         total = json.loads(process.stdout.read())
     print(f"{total['requests']} requests, {len(total['errors'])} errors, the slowest took {total['slowest']:.2f} s")
-    if total["errors"] or total["slowest"] > 2:
+    if total["errors"] or total["slowest"] > arguments.stall:
         phases.fault("; ".join(total["errors"][:5]) or "a request stalled")
     time.sleep(1)
     after = left_behind()
@@ -183,6 +187,6 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--load"]:
-        load(int(sys.argv[2]))
+        load(int(sys.argv[2]), int(sys.argv[3]))
     else:
         sys.exit(main())

@@ -1,4 +1,4 @@
-"""Debian's kernels, a QEMU and, for another architecture, a root for them, from the mirror that this machine's apt uses; unpacked, never installed."""
+"""Debian's kernels, a QEMU and, for another architecture, a root: from the mirror that this machine's apt uses; unpacked, never installed."""
 import os
 import re
 import shutil
@@ -21,6 +21,7 @@ ROOT = ("base-files", "base-passwd", "bash", "busybox-static", "coreutils", "cur
 class Arch(NamedTuple):
     """What differs between guests."""
     name: str
+    target: str  # Rust's name of it
     emulator: str
     packages: tuple
     machine: tuple
@@ -30,11 +31,11 @@ class Arch(NamedTuple):
 
 
 ARCHES = {one.name: one for one in (
-    Arch("amd64", "qemu-system-x86_64", ("qemu-system-x86", "seabios"), ("-cpu", "max,la57=off"), "3G", "ttyS0",
+    Arch("amd64", "x86_64-unknown-linux-gnu", "qemu-system-x86_64", ("qemu-system-x86", "seabios"), ("-cpu", "max,la57=off"), "3G", "ttyS0",
          "tsc=reliable no_timer_check random.trust_cpu=on"),
-    # pauth by QEMU's own hash: the architected one is a third of the time of a guest
-    Arch("arm64", "qemu-system-aarch64", ("qemu-system-arm",), ("-M", "virt", "-cpu", "max,pauth-impdef=on"), "2G", "ttyAMA0",
-         "random.trust_cpu=on"),
+    # pauth-impdef: pointer authentication by a hash that is cheap to emulate
+    Arch("arm64", "aarch64-unknown-linux-gnu", "qemu-system-aarch64", ("qemu-system-arm",), ("-M", "virt", "-cpu", "max,pauth-impdef=on"), "2G",
+         "ttyAMA0", "random.trust_cpu=on"),
 )}
 HOST = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 
