@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build cross demo test propagation test-vm test-vm-arm64 verifier e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build cross demo test propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -55,6 +55,11 @@ test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in
 verifier: ## on each kernel, by two compilers and each tier: does it load, and what does the verifier walk (tests/vm/verifier.json)
 	@tests/setup build guests verifier
 	tests/vm/verifier $(ROWS)
+
+cost: build ## instructions a request and a hook, by tier, in a guest that counts them (docs/KERNELS.md); COST=--bless writes them
+	@tests/setup guests
+	@for tool in nginx wrk; do command -v $$tool >/dev/null || apt-get install -y -qq --no-install-recommends $$tool </dev/null; done
+	tests/vm/cost $(COST)
 
 test-vm-arm64: cross ## the same on arm64
 	@tests/setup guests
