@@ -51,6 +51,7 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in emulated guests: the table of docs/KERNELS.md
 	@tests/setup guests
 	tests/vm/matrix $(ROWS)
+	@[ -n '$(ROWS)' ] || $(MAKE) --no-print-directory test-vm-arm64
 
 verifier: ## on each kernel, by two compilers and each tier: does it load, and what does the verifier walk (tests/vm/verifier.json)
 	@tests/setup build guests verifier

@@ -253,7 +253,7 @@ impl Tracer {
         let mut links = Vec::new();
         let mut loaded = Programs::default();
         for (name, program) in programs(&mut skel, tier, kernel) {
-            let link = program.attach().map_err(|e| format!("attaching {name}: {e}"))?;
+            let link = program.attach().map_err(|e| format!("attaching {name}: {e:#}"))?;
             links.push(link);
             loaded.add(program);
         }
