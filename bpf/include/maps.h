@@ -67,9 +67,13 @@ struct {
 	__type(value, struct task_ctx);
 } task_ctxs SEC(".maps") __weak;
 
-/* Open requests. An array for the same reason; a slot is taken by writing its tag. */
+/*
+ * Open requests. An array for the same reason; a slot is taken by writing its tag. User space reads
+ * it as memory: while a lookup of its is preempted, the kernel runs no kprobe program on that CPU.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, SLOTS);
 	__type(key, __u32);
 	__type(value, struct open_req);
