@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use super::facts::{Facts, pids};
+use super::facts::{Facts, children, pids};
 use super::language::Language;
-use super::listen::listeners_of;
+use super::listen::Listeners;
 use crate::bpf::Control;
 use crate::config::Selector;
 use crate::enrich::Naming;
@@ -15,6 +15,9 @@ use crate::span::Resource;
 
 /// Resources of processes that are gone, kept for the spans still on their way.
 const GONE_KEPT: usize = 4096;
+
+/// Looks at the processes there are, on a host where new ones come all the time.
+const MOST_LOOKS: usize = 16;
 
 /// What selects a process.
 #[derive(Clone, Debug, Default)]
@@ -46,10 +49,10 @@ impl Rules {
     }
 
     /// The first entry that selects the process, unless one excludes it.
-    fn select(&self, facts: &Facts, known_port: Option<u16>) -> Option<&Selector> {
+    fn select(&self, facts: &Facts, known_port: Option<u16>, listeners: &mut Listeners) -> Option<&Selector> {
         let mut cached: Option<Vec<u16>> = None;
         let mut ports = || {
-            let all = cached.get_or_insert_with(|| listeners_of(facts.pid));
+            let all = cached.get_or_insert_with(|| listeners.of(facts.pid));
             all.iter().copied().chain(known_port).collect()
         };
         let language = || Language::of(facts);
@@ -167,13 +170,21 @@ impl Discovery {
         self.with(|selection| selection.leave(pid));
     }
 
-    fn evaluate(&mut self, pid: u32, known_port: Option<u16>) {
+    fn evaluate(&mut self, pid: u32, known_port: Option<u16>, listeners: &mut Listeners) {
         let Some(facts) = Facts::read(pid) else { return };
         if self.command.contains(&pid) {
             return self.take(&facts, None);
         }
-        match self.rules.clone().select(&facts, known_port) {
-            Some(entry) => self.take(&facts, Some(entry)),
+        match self.rules.clone().select(&facts, known_port, listeners) {
+            Some(entry) => {
+                self.take(&facts, Some(entry));
+                // The kernel side tells of the forks of selected processes: of those before, nobody has.
+                for child in children(pid) {
+                    if !self.control.is_selected(child) {
+                        self.evaluate(child, None, listeners);
+                    }
+                }
+            }
             None if self.control.is_selected(pid) => self.drop_process(pid),
             None => {}
         }
@@ -181,12 +192,20 @@ impl Discovery {
 
     /// Looks at every process there is.
     pub fn scan(&mut self) {
-        let own = std::process::id();
-        for pid in pids().into_iter().filter(|pid| *pid != own) {
-            // A child of a selected process may be here before we heard of its fork: it is not to be let go.
-            let known = self.with(|selection| selection.live.contains_key(&pid));
-            if !known && !self.control.is_selected(pid) {
-                self.evaluate(pid, None);
+        let mut seen = HashSet::from([std::process::id()]);
+        // Until nothing is new: what is born while we look is in no list of before.
+        for _ in 0..MOST_LOOKS {
+            let new: Vec<u32> = pids().into_iter().filter(|pid| seen.insert(*pid)).collect();
+            if new.is_empty() {
+                return;
+            }
+            let mut listeners = Listeners::default();
+            for pid in new {
+                // A child of a selected process may be here before we heard of its fork: it is not to be let go.
+                let known = self.with(|selection| selection.live.contains_key(&pid));
+                if !known && !self.control.is_selected(pid) {
+                    self.evaluate(pid, None, &mut listeners);
+                }
             }
         }
     }
@@ -194,15 +213,16 @@ impl Discovery {
     /// Selects a command that is about to run, and all its descendants.
     pub fn follow(&mut self, pid: u32) {
         self.command.insert(pid);
-        self.evaluate(pid, None);
+        self.evaluate(pid, None, &mut Listeners::default());
     }
 
     /// Other rules: what they select now is taken up, what they do not is let go.
     pub fn reload(&mut self, rules: Rules) {
         self.rules = rules.clone();
         let now: Vec<u32> = self.with(|selection| selection.live.keys().copied().collect());
+        let mut listeners = Listeners::default();
         for pid in now {
-            let entry = Facts::read(pid).and_then(|facts| rules.select(&facts, None));
+            let entry = Facts::read(pid).and_then(|facts| rules.select(&facts, None, &mut listeners));
             if entry.is_some() || self.command.contains(&pid) {
                 self.propagate(pid, entry);
             } else {
@@ -244,12 +264,12 @@ impl Discovery {
                 }
                 // A child that works for an open request belongs to the service that started it.
                 if !(serving && self.control.is_selected(pid)) {
-                    self.evaluate(pid, None);
+                    self.evaluate(pid, None, &mut Listeners::default());
                 }
             }
             ProcEvent::Listen { pid, port, .. } => {
                 if !self.control.is_selected(pid) {
-                    self.evaluate(pid, Some(port));
+                    self.evaluate(pid, Some(port), &mut Listeners::default());
                 }
             }
             ProcEvent::Exit { pid } => {

@@ -34,6 +34,19 @@ fn link(pid: u32, name: &str) -> Option<String> {
     Some(target.to_string_lossy().into_owned())
 }
 
+/// Its child processes, of all its threads; none where the kernel does not list them.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let lists = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|one| one.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
 /// Inode in a namespace link, `net:[4026531840]`.
 fn inode(link: &str) -> Option<u32> {
     link.split_once('[')?.1.strip_suffix(']')?.parse().ok()

@@ -40,25 +40,36 @@ pub fn listeners() -> Vec<(u32, u16)> {
     all
 }
 
-/// Ports that a process listens on.
-#[must_use]
-pub fn listeners_of(pid: u32) -> Vec<u16> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
-    let sockets: Vec<u64> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let target = fs::read_link(entry.path()).ok()?;
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-        })
-        .collect();
-    if sockets.is_empty() {
-        return Vec::new();
+/// Who listens on what, read once for each network: a table is long where many connections were.
+#[derive(Debug, Default)]
+pub struct Listeners(HashMap<u32, HashMap<u64, u16>>);
+
+impl Listeners {
+    fn network_of(&mut self, pid: u32) -> Option<&HashMap<u64, u16>> {
+        Some(self.0.entry(netns(pid)?).or_insert_with(|| listening(pid)))
     }
-    let mut ports = listening(pid);
-    for giver in givers(pid) {
-        ports.extend(listening(giver));
+
+    /// Ports that a process listens on.
+    pub fn of(&mut self, pid: u32) -> Vec<u16> {
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+        let sockets: Vec<u64> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let target = fs::read_link(entry.path()).ok()?;
+                target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            })
+            .collect();
+        if sockets.is_empty() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for one in std::iter::once(pid).chain(givers(pid)) {
+            if let Some(ports) = self.network_of(one) {
+                found.extend(sockets.iter().filter_map(|inode| ports.get(inode).copied()));
+            }
+        }
+        found
     }
-    sockets.iter().filter_map(|inode| ports.get(inode).copied()).collect()
 }
 
 /// Processes by which to look into the other networks that a listener is handed over from: where `pid` has a network of

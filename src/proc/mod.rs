@@ -8,4 +8,4 @@ mod listen;
 pub use discovery::{Discovery, Rules, Selection};
 pub use facts::{Facts, netns};
 pub use language::Language;
-pub use listen::{listeners, listeners_of};
+pub use listen::{Listeners, listeners};

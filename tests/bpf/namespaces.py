@@ -723,6 +723,46 @@ def listener_of_a_network_without_processes():
     return moved("--pid", "{pid}", alone=True)
 
 
+PREFORK = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=200)
+listener.settimeout(0.5)
+master = os.getpid()
+
+def serve():
+    while os.getppid() == master:
+        try:
+            end = listener.accept()[0]
+        except TimeoutError:
+            continue
+        end.recv(4096)
+        end.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\n{}")
+        end.close()
+
+for _ in range(20):
+    if os.fork() == 0:
+        serve()
+        os._exit(0)
+print("ready", flush=True)
+while True:
+    os.wait()
+"""
+
+
+@case
+def workers_forked_right_after_the_listen():
+    """The kernel side tells of the forks of selected processes, and this one is not yet: its word of the listen is on its way."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with traced("--port", str(port)) as got:
+        begin(PYTHON, "-c", PREFORK, str(port), env={"PYTHONHOME": HOME})
+        time.sleep(0.5)
+        for number in range(40):
+            ask(connect(("127.0.0.1", port), 0), f"/fork/{number}")
+    seen = {path_of(span) for span in got.spans.all if span["kind"] == "server"}
+    return [] if len(seen) == 40 else [f"{len(seen)} of 40 requests have a span"]
+
+
 def main():
     global binary
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
