@@ -171,6 +171,10 @@ impl Discovery {
     }
 
     fn evaluate(&mut self, pid: u32, known_port: Option<u16>, listeners: &mut Listeners) {
+        // Never ourselves, whatever the rules say and whoever started us: what we export would be traced.
+        if pid == std::process::id() {
+            return;
+        }
         let Some(facts) = Facts::read(pid) else { return };
         if self.command.contains(&pid) {
             return self.take(&facts, None);
@@ -192,7 +196,7 @@ impl Discovery {
 
     /// Looks at every process there is.
     pub fn scan(&mut self) {
-        let mut seen = HashSet::from([std::process::id()]);
+        let mut seen = HashSet::new();
         // Until nothing is new: what is born while we look is in no list of before.
         for _ in 0..MOST_LOOKS {
             let new: Vec<u32> = pids().into_iter().filter(|pid| seen.insert(*pid)).collect();
