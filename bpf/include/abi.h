@@ -17,13 +17,16 @@ enum abi_limits {
 };
 
 enum ev_kind {
-	EV_HEAD = 1,	/* rb_data: a head too long for the span's record, sent ahead */
-	EV_SPAN = 2,	/* rb_data: a sampled request is over */
-	EV_CONNECT = 3, /* rb_data: a connect failed */
-	EV_EXEC = 4,	/* rb_ctl */
-	EV_FORK = 5,	/* rb_ctl: a new process, not a thread */
-	EV_EXIT = 6,	/* rb_ctl: the last thread is gone */
-	EV_LISTEN = 7,	/* rb_ctl */
+	EV_HEAD = 1,	       /* rb_data: a head too long for the span's record, sent ahead */
+	EV_SPAN = 2,	       /* rb_data: a sampled request is over */
+	EV_CONNECT = 3,	       /* rb_data: a connect failed */
+	EV_EXEC = 4,	       /* rb_ctl */
+	EV_FORK = 5,	       /* rb_ctl: a new process, not a thread */
+	EV_EXIT = 6,	       /* rb_ctl: the last thread is gone */
+	EV_LISTEN = 7,	       /* rb_ctl */
+	EV_REQUEST_BLOCK = 8,  /* rb_data: a header block that a client sent, like a head ahead */
+	EV_RESPONSE_BLOCK = 9, /* ... that a server sent */
+	EV_CONN_END = 10,      /* rb_data: no more blocks of this connection */
 };
 
 enum role {
@@ -49,6 +52,7 @@ enum end_reason {
 	END_CLOSED = 1,	  /* the connection went away first */
 	END_UPGRADED = 2, /* 101, or 2xx to CONNECT: other bytes follow */
 	END_DISCARD = 3,  /* not HTTP after all, or the stream was lost: make no span */
+	END_RESET = 4,	  /* RST_STREAM or GOAWAY; `error` is its code */
 };
 
 enum ev_exec_flag {
@@ -59,6 +63,7 @@ enum ev_exec_flag {
 enum counter {
 	STAT_RING_FULL_SPAN,
 	STAT_RING_FULL_HEAD,
+	STAT_RING_FULL_BLOCK,
 	STAT_RING_FULL_CONNECT,
 	STAT_RING_FULL_CTL,
 	STAT_REQUESTS_FULL, /* the table of open requests */
@@ -74,6 +79,10 @@ enum counter {
 	STAT_UNREADABLE, /* user memory was not present */
 	STAT_NOT_HTTP,
 	STAT_UNEXPECTED_RESPONSE,
+	STAT_H2_CONNECTIONS,
+	STAT_H2_FULL, /* no room for the state of another HTTP/2 connection */
+	STAT_H2_BAD,  /* frames or header blocks that break the rules */
+	STAT_H2_BLOCK_TOO_LONG,
 	STAT_UNSAMPLED,
 	STAT_REFUSED_AMBIGUOUS,	  /* parent: several open requests, none on this thread */
 	STAT_REFUSED_BACKGROUND,  /* parent: the destination is also called without a request */
@@ -94,6 +103,10 @@ enum counter {
 	STAT_INJECT_NO_ROOM,   /* the send buffer might cut the request short */
 	STAT_INJECT_FAILED,    /* the kernel had no memory */
 	STAT_INJECT_UNKNOWN,   /* the request has no identity: tables full */
+	STAT_INJECT_UNPROVED, /* HTTP/2: the table may hold one of the program's that we did not see
+			       */
+	STAT_INJECT_SPLIT,    /* HTTP/2: the beginning of the frame has left already */
+	STAT_INJECT_TOO_LARGE, /* HTTP/2: more than the server takes */
 	STAT_INJECT_CUT,       /* the socket took less than was looked at: left alone since */
 	STAT_CLAIMED,
 	STAT_CLAIM_DENIED,
@@ -115,7 +128,7 @@ struct ev_head {
 	__u32 stream;
 	__u32 captured;
 	__u32 unix_len;
-	__u32 pad;
+	__u32 first; /* blocks: number of the first insertion that it makes */
 };
 
 /* Followed by `captured` bytes of head, none if it came ahead. */
@@ -149,6 +162,7 @@ enum span_flag {
 	SPAN_UNIX = 1,
 	SPAN_HEAD_AHEAD = 2, /* EV_HEAD was sent */
 	SPAN_HEAD_LOST = 4,  /* it was not: the ring was full */
+	SPAN_HTTP2 = 8,	     /* its head came as EV_REQUEST_BLOCK */
 };
 
 /*
@@ -159,12 +173,18 @@ struct open_req {
 	__u64 tag;	   /* cookie << 20 | number; 0: free, 1: being reported */
 	__u8 header_id[8]; /* server: of the traceparent received, key in by_parent */
 	__u32 join_seq;
-	__u32 proc;  /* index in procs, plus one */
-	__u32 flags; /* enum req_flag */
-	__u32 pad;
-	__u64 caller; /* client: tag of the server request that it is made for */
+	__u32 proc;	/* index in procs, plus one */
+	__u32 flags;	/* enum req_flag */
+	__u32 body_seq; /* HTTP/2: request_body counts up to this TCP sequence */
+	__u64 caller;	/* client: tag of the server request that it is made for */
 	struct ev_span ev;
 	__u8 head[HEAD_INLINE];
+};
+
+/* HTTP/2: the tables of a connection are of no use any more. */
+struct ev_conn_end {
+	struct ev_hdr hdr;
+	__u64 conn;
 };
 
 struct ev_connect {
@@ -213,6 +233,7 @@ _Static_assert(sizeof(struct ev_hdr) == 16, "abi");
 _Static_assert(sizeof(struct ev_head) == 40, "abi");
 _Static_assert(sizeof(struct ev_span) == 136, "abi");
 _Static_assert(sizeof(struct open_req) == 512, "abi");
+_Static_assert(sizeof(struct ev_conn_end) == 24, "abi");
 _Static_assert(sizeof(struct ev_connect) == 96, "abi");
 _Static_assert(sizeof(struct ev_proc) == 24, "abi");
 _Static_assert(sizeof(struct ev_claim) == 16, "abi");

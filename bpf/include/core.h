@@ -167,7 +167,7 @@ static __always_inline struct sk_ctx *conn_get(struct sock *sk, __u32 tgid, __u3
  * Brings a direction's expected sequence to `start`, passing over what was not seen. Returns
  * the difference for the caller to feed as unreadable.
  */
-static __always_inline __u32 seq_gap(struct h1_dir *d, __u32 start, __u32 len)
+static __always_inline __u32 seq_gap(struct dir *d, __u32 start, __u32 len)
 {
 	__u32 gap = d->seq_valid ? start - d->next_seq : 0;
 
@@ -177,8 +177,12 @@ static __always_inline __u32 seq_gap(struct h1_dir *d, __u32 start, __u32 len)
 }
 
 /* Bytes in the middle of a body need no parser. */
-static __always_inline bool body_only(struct h1_dir *d, __u32 len)
+static __always_inline bool body_only(struct dir *d, __u32 len)
 {
+	if (d->state == H2_PAYLOAD && d->remain > len) {
+		d->remain -= len;
+		return true;
+	}
 	if (d->state == H1_UNTIL_CLOSE) {
 		d->body += len;
 		return true;
@@ -191,13 +195,32 @@ static __always_inline bool body_only(struct h1_dir *d, __u32 len)
 	return false;
 }
 
-static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct h1_dir *d, __u64 who,
+/* We lost our place in the stream. */
+static __always_inline void conn_lost(struct sk_ctx *c, __u32 why)
+{
+	if (c->proto == PROTO_HTTP2)
+		h2_resync(c, bpf_ktime_get_ns(), why);
+	else
+		conn_resync(c, bpf_ktime_get_ns(), why);
+}
+
+/* What the parser of the connection's protocol makes of s->f; another may take over in the middle.
+ */
+static __always_inline void conn_feed(struct scratch *s, struct sk_ctx *c)
+{
+	if (c->proto == PROTO_HTTP1)
+		http1_feed(s, c);
+	if (c->proto == PROTO_HTTP2)
+		h2_feed(s, c);
+}
+
+static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct dir *d, __u64 who,
 				 const struct src *src, __u32 len, __u32 seq, __u32 gap, __u32 from)
 {
 	struct scratch *s = scratch_take();
 
 	if (!s) {
-		conn_resync(c, bpf_ktime_get_ns(), STAT_LOST_SYNC);
+		conn_lost(c, STAT_LOST_SYNC);
 		return;
 	}
 	s->f.sk = (__u64)sk;
@@ -212,13 +235,13 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct h1_di
 		/* backwards, or too far to be one connection's backlog */
 		if (gap > 1U << 30)
 			s->f.fault = 1;
-		http1_feed(s, c);
+		conn_feed(s, c);
 	}
-	if (c->proto == PROTO_HTTP1) {
+	if (c->proto != PROTO_NONE) {
 		feed_init(&s->f, src, len);
 		s->f.seq = seq;
 		s->f.pos = from;
-		http1_feed(s, c);
+		conn_feed(s, c);
 	}
 	scratch_put(s);
 }
@@ -247,13 +270,13 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, __u6
 	struct tcp_sock *tp = tcp_of(sk);
 	__u32 start = 0, gap = 0;
 	struct sk_ctx *c;
-	struct h1_dir *d;
+	struct dir *d;
 	bool fin;
 
 	if (ret < 0 || flags & (MSG_OOB_ | MSG_PEEK_ | MSG_ERRQUEUE_))
 		return;
 	c = conn_get(sk, who, ret, 0);
-	if (!c || c->proto != PROTO_HTTP1)
+	if (!c || c->proto == PROTO_NONE)
 		return;
 	d = c->role == ROLE_SERVER ? &c->req : &c->rsp;
 	if (!ret) {
@@ -283,15 +306,17 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 	__u32 seq, gap;
 	struct task_ctx *t;
 	struct sk_ctx *c;
-	struct h1_dir *d;
+	struct dir *d;
 
 	if (!tp || !len || src->kind == SRC_NONE)
 		return;
 	c = conn_get(sk, who, 0, 0);
-	if (!c || c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT)
+	if (!c || c->proto == PROTO_NONE || c->role != ROLE_CLIENT)
 		return;
 	d = &c->req;
-	if (d->state != H1_IDLE && d->state != H1_HEAD && d->state != H1_SYNC)
+	if (c->proto == PROTO_HTTP2
+		? d->state == H2_PAYLOAD && d->remain >= len
+		: d->state != H1_IDLE && d->state != H1_HEAD && d->state != H1_SYNC)
 		return;
 	t = task_get();
 	if (!t || (t->flags & TASK_SPECULATED && t->spec_conn == c->cookie))
@@ -302,6 +327,7 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 	t->spec_seq = seq;
 	t->spec_len = len;
 	t->spec_req_next = c->req_next;
+	t->spec_proto = c->proto;
 	t->flags |= TASK_SPECULATED;
 	gap = seq_gap(d, seq, len);
 	feed(sk, c, d, who, src, len, seq, gap, 0);
@@ -314,22 +340,22 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, const struct src *src,
 				      __u64 who, struct tcp_sock *tp, int ret)
 {
-	struct h1_dir *d = &c->req;
+	struct dir *d = &c->req;
 	__u32 left, end;
 
-	if (!tp || d->state == H1_SYNC)
+	if (!tp || d->state == H1_SYNC || d->state == H2_SYNC)
 		return;
 	end = FIELD(tp, write_seq);
 	left = end - d->next_seq;
 	if ((__s32)left < 0) {
-		conn_resync(c, bpf_ktime_get_ns(), STAT_INJECT_CUT);
+		conn_lost(c, STAT_INJECT_CUT);
 		return;
 	}
 	d->next_seq = end;
 	if (!left || body_only(d, left))
 		return;
 	if (ret < 0 || left > ret)
-		conn_resync(c, bpf_ktime_get_ns(), STAT_INJECT_CUT);
+		conn_lost(c, STAT_INJECT_CUT);
 	else
 		feed(sk, c, d, who, src, ret, end - ret, 0, ret - left);
 }
@@ -340,15 +366,20 @@ static __always_inline void send_seen(struct sock *sk, struct sk_ctx *c, const s
 {
 	__u32 start = 0, gap = 0;
 	struct task_ctx *t;
-	struct h1_dir *d;
+	struct dir *d;
 
 	t = c->role == ROLE_CLIENT ? task_find() : NULL;
 	if (t && t->flags & TASK_SPECULATED) {
 		t->flags &= ~TASK_SPECULATED;
 		if (t->spec_conn == c->cookie) {
-			if (ret == (int)t->spec_len || c->req.state == H1_SYNC)
+			if (ret == (int)t->spec_len || c->req.state == H1_SYNC ||
+			    c->req.state == H2_SYNC)
 				return;
 			stat_inc(STAT_SPECULATION_UNDONE);
+			if (c->proto != t->spec_proto) {
+				h2_leave(c, bpf_ktime_get_ns(), STAT_LOST_SYNC);
+				return;
+			}
 			c->req = t->spec_dir;
 			c->req_next = t->spec_req_next;
 		}
@@ -372,7 +403,7 @@ static __always_inline void on_send(struct sock *sk, const struct src *src, __u6
 	struct sk_ctx *c;
 
 	c = conn_get(sk, who, 0, ret > 0 ? ret : 0);
-	if (!c || c->proto != PROTO_HTTP1)
+	if (!c || c->proto == PROTO_NONE)
 		return;
 	if (c->inject & INJECT_FED)
 		send_ends(sk, c, src, who, tp, ret);
@@ -452,7 +483,7 @@ static __always_inline void connect_failed(struct sk_ctx *c, __u16 error)
 static __always_inline void unseen_at_close(struct sock *sk, struct sk_ctx *c)
 {
 	struct tcp_sock *tp = tcp_of(sk);
-	struct h1_dir *d = &c->rsp;
+	struct dir *d = &c->rsp;
 	__u64 gap;
 
 	if (!tp || !d->seq_valid || d->state != H1_BODY)
@@ -486,7 +517,12 @@ static __always_inline void on_shutdown(struct sock *sk, struct sk_ctx *c, bool 
 			unseen_at_close(sk, c);
 		return;
 	}
-	drop_all(c, now, END_CLOSED, error);
+	/* what was never answered may be anything */
+	drop_all(c, now,
+		 c->proto == PROTO_HTTP2 && c->rsp.h2.met == H2_STRANGER ? END_DISCARD : END_CLOSED,
+		 error);
+	if (c->proto == PROTO_HTTP2)
+		h2_forget(c, now);
 	dir_forget(c, &c->req, false);
 	dir_forget(c, &c->rsp, true);
 }

@@ -17,6 +17,7 @@
 #define CONTROL_MAX 32
 #define SCRATCHES   3
 #define TS_LINES    8
+#define STEPS_MAX   32768 /* of one feed */
 
 struct head_info {
 	__u64 length; /* Content-Length */
@@ -39,7 +40,30 @@ struct head_info {
 	__u8 done;
 	__u8 is_upgrade;
 	__u8 bare; /* ends in a newline alone */
-	__u8 pad[3];
+	__u8 is_h2c;
+	__u8 pad[2];
+};
+
+/* The walk through a header block, see hpack.h. */
+struct block {
+	struct traceparent tp;
+	__u32 at;
+	__u32 end;
+	__u32 inserts; /* number of the next insertion */
+	__u32 unknown; /* below which nothing is known */
+	__u32 list;    /* its size by RFC 9113 6.5.2, at most */
+	__u32 fields;
+	__u32 from; /* of the last string */
+	__u32 len;
+	__u32 tail;  /* end of what was decoded behind the block */
+	__u32 first; /* insertions before it */
+	__u16 status;
+	__u8 huffman; /* the last string is coded */
+	__u8 bad;
+	__u8 unproved; /* refers to what is not known */
+	__u8 connect;
+	__u8 changes; /* the table */
+	__u8 pseudo;  /* begins as its direction's blocks do */
 };
 
 enum known_header {
@@ -82,9 +106,14 @@ struct feed {
 	__u8 half_end; /* ... or whose last newline is still to come */
 	__u8 pad[5];
 	__u32 control_len;
-	struct h1_dir control_dir;
+	struct dir control_dir;
 	__u8 control[CONTROL_MAX];
 	struct head_info head;
+	struct block block;
+	__u32 frame_at;	 /* where the frame in progress began; ~0: in an earlier feed */
+	__u32 patch_at;	 /* ... the last one of the block that is complete */
+	__u32 insert_at; /* ... and where its fragment ended */
+	__u32 pad2;
 };
 
 /* How far a tracestate was read; see tracestate.h. */
@@ -104,11 +133,27 @@ struct ts_walk {
 	__u8 pad[7];
 };
 
+/*
+ * What is written into a head. HTTP/2: literal fields without indexing, with new names (RFC 7541
+ * 6.2.2), which leave the tables of both ends as they are.
+ */
+struct fields {
+	__u8 tp[72];
+	__u8 ts[16]; /* what stands before the tracestate */
+	__u32 tp_len;
+	__u32 ts_len;  /* 0: there is none */
+	__u32 end_len; /* of what follows it */
+	__u32 pad;
+};
+
 struct scratch {
 	__u32 busy;
 	__u32 pad;
 	struct feed f;
 	struct ts_walk ts;
+	struct fields fields;
+	struct parent parent;
+	struct join join;
 	struct ev_head ev; /* directly followed by the head: one record, one copy */
 	__u8 buf[HEAD_ROOM + UNIX_PATH_MAX + 4];
 };
@@ -124,7 +169,8 @@ struct {
 struct walk {
 	struct scratch *s;
 	struct sk_ctx *c;
-	struct h1_dir *d;
+	struct dir *d;
+	struct h2_conn *h;
 };
 
 /*
@@ -156,7 +202,7 @@ static __always_inline void scratch_put(struct scratch *s)
 static __always_inline __u64 ld8(struct scratch *s, __u32 off)
 {
 	barrier_var(off);
-	if (off > HEAD_MAX + WINDOW)
+	if (off > HEAD_ROOM - 8)
 		return 0;
 	return *(__u64 *)(s->buf + off);
 }
@@ -164,7 +210,7 @@ static __always_inline __u64 ld8(struct scratch *s, __u32 off)
 static __always_inline __u8 ld1(struct scratch *s, __u32 off)
 {
 	barrier_var(off);
-	if (off > HEAD_MAX + WINDOW)
+	if (off > HEAD_ROOM - 8)
 		return 0;
 	return s->buf[off];
 }

@@ -217,6 +217,18 @@ __separately int traceparent_header(struct scratch *s, __u32 from, __u32 to)
 	return 0;
 }
 
+/* To HTTP/2 over TCP (RFC 7540 3.2)? */
+__separately int upgrade_header(struct scratch *s, __u32 from, __u32 to)
+{
+	struct value v = {.s = s, .from = from, .to = to};
+
+	if (!s)
+		return 0;
+	s->f.head.is_h2c = trim(&v) && v.to - v.from == 3 &&
+			   ((__u32)ld8(s, v.from) & 0xffffff) == ('h' | '2' << 8 | 'c' << 16);
+	return 0;
+}
+
 static __always_inline void tracestate_header(struct head_info *h, __u32 from, __u32 to)
 {
 	__u32 line = h->ts_count++;
@@ -251,8 +263,10 @@ static __always_inline void header_line(struct scratch *s, __u32 start, __u32 le
 		    (ld8(s, start + 7) | LOWER) == WORD('-', 'l', 'e', 'n', 'g', 't', 'h', ':'))
 			length_header(s, start + 15, start + len);
 	} else if ((first | 0x20) == 'u') {
-		if (len >= 8 && word == WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':'))
+		if (len >= 8 && word == WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')) {
 			h->is_upgrade = 1;
+			upgrade_header(s, start + 8, start + len);
+		}
 	} else if ((first | 0x20) == 't') {
 		if (len >= 12 && word == WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r') &&
 		    (ld8(s, start + 4) | LOWER) == WORD('e', 'p', 'a', 'r', 'e', 'n', 't', ':'))

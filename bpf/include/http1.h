@@ -2,8 +2,7 @@
 #ifndef __HTTP1_H
 #define __HTTP1_H
 
-#include "head.h"
-#include "request.h"
+#include "http2.h"
 
 /*
  * HTTP/1 message framing (RFC 9112) as a state machine over one direction of a connection. A
@@ -12,21 +11,6 @@
  */
 
 #define SYNC_TRIES 64
-#define STEPS_MAX  32768
-
-static __always_inline void heads_forget(const struct sk_ctx *c, bool response)
-{
-	struct head_key k = {.conn = c->cookie, .response = response};
-
-	bpf_map_delete_elem(&heads, &k);
-}
-
-static __always_inline void dir_forget(struct sk_ctx *c, struct h1_dir *d, bool response)
-{
-	if (d->state == H1_HEAD && d->head_len)
-		heads_forget(c, response);
-	d->head_len = 0;
-}
 
 struct drop {
 	struct sk_ctx *c;
@@ -67,6 +51,8 @@ __separately int drop_all(struct sk_ctx *c, __u64 now, __u32 reason, __u32 error
 
 	if (!c)
 		return 0;
+	if (c->proto == PROTO_HTTP2)
+		return h2_drop_from(c, now, 0, DROP_HOW(reason, error));
 	x.stream = c->rsp_next;
 	if (c->req_high != c->rsp_next)
 		bpf_loop(PIPELINE_MAX + 2, drop_step, &x, 0);
@@ -194,6 +180,25 @@ static __always_inline void request_head(struct walk *w)
 	}
 }
 
+/* What answered as HTTP/1 goes on as HTTP/2; the answer to the first request comes as stream 1. */
+static __always_inline void upgraded_to_h2(struct walk *w)
+{
+	struct sk_ctx *c = w->c;
+	__u32 slot = c->rsp_next == 0 ? slot_of(c, 0) : 0;
+	struct open_req *r = slot_at(slot - 1);
+
+	if (r) {
+		r->flags |= REQ_STREAM;
+		c->streams = 1;
+	} else {
+		response_message_end(w, END_UPGRADED);
+	}
+	dir_forget(c, &c->req, false);
+	if (!h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST))
+		conn_leave(c, w->s->f.now, END_DISCARD);
+	c->req.h2.high = 1;
+}
+
 static __always_inline void response_head(struct walk *w)
 {
 	struct head_info *h = &w->s->f.head;
@@ -212,6 +217,10 @@ static __always_inline void response_head(struct walk *w)
 		return;
 	}
 	c->status = h->status;
+	if (h->status == 101 && h->is_h2c) {
+		upgraded_to_h2(w);
+		return;
+	}
 	if (h->status == 101 || (h->status < 300 && (c->was_connect & bit))) {
 		response_message_end(w, END_UPGRADED);
 		conn_leave(c, w->s->f.now, END_DISCARD);
@@ -235,58 +244,48 @@ static __always_inline void response_head(struct walk *w)
 	}
 }
 
-/* Keeps the bytes of an incomplete head until the next feed. */
-static __always_inline void head_save(struct walk *w, __u32 had)
+/*
+ * No HTTP/1: is it the beginning of HTTP/2, the client's or a server's that does not wait for it,
+ * or could it be the middle? `n` bytes of it were read, of which f->pos has passed `passed`.
+ */
+static __always_inline bool head_is_h2(struct walk *w, __u32 n, __u32 passed)
 {
-	struct head_key k = {.conn = w->c->cookie, .response = w->s->f.is_rsp};
-	struct head *kept = bpf_map_lookup_elem(&heads, &k);
-	__u32 len = w->d->head_len, zero = 0;
+	struct feed *f = &w->s->f;
+	struct sk_ctx *c = w->c;
+	const __u8 *b = w->s->buf;
+	__u64 word = *(__u64 *)b;
 
-	if (!kept) {
-		struct head *none = bpf_map_lookup_elem(&no_head, &zero);
-
-		if (none)
-			bpf_map_update_elem(&heads, &k, none, BPF_NOEXIST);
-		kept = bpf_map_lookup_elem(&heads, &k);
-		if (!kept) {
-			conn_resync(w->c, w->s->f.now, STAT_HEADS_FULL);
-			return;
-		}
-		had = 0;
+	if (f->is_rsp) {
+		/* SETTINGS of at most 32 entries, on a connection where nothing else has passed */
+		if (n < H2_FRAME_HEAD || passed || b[0] || b[1] || b[2] > 6 * 32 || b[2] % 6 ||
+		    word >> 24 != H2_SETTINGS || b[8] || !(c->flags & SK_FROM_START) ||
+		    c->req_high || c->req.state != H1_IDLE)
+			return false;
+		return h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST);
 	}
-	for (int i = 0; i < HEAD_MAX / HEAD_PIECE && had < len; i++) {
-		__u32 n = len - had;
-
-		if (n > HEAD_PIECE)
-			n = HEAD_PIECE;
-		barrier_var(n);
-		barrier_var(had);
-		if (had >= HEAD_MAX || n > HEAD_PIECE)
-			return;
-		bpf_probe_read_kernel(kept->bytes + had, n, w->s->buf + had);
-		had += n;
+	if (n >= 16 && word == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') &&
+	    *(__u64 *)(b + 8) == WORD('T', 'P', '/', '2', '.', '0', '\r', '\n')) {
+		heads_forget(c, false);
+		f->pos -= passed ? n - 16 : 0;
+		f->pos += passed ? 0 : 16;
+		if (!h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST))
+			return false;
+		c->req.h2.type = 2; /* two thirds of it were seen */
+		return true;
 	}
+	if (!f->from_sync || passed || n <= H2_FRAME_HEAD || b[0] || b[3] != H2_HEADERS ||
+	    !(b[4] & H2_END_HEADERS) || !(b[8] & 1))
+		return false;
+	return h2_starts(c, H2_SYNC, H2_SYNC, H2_STRANGER);
 }
 
-static __always_inline void head_restore(struct walk *w)
-{
-	struct head_key k = {.conn = w->c->cookie, .response = w->s->f.is_rsp};
-	struct head *kept = bpf_map_lookup_elem(&heads, &k);
-	__u32 len = w->d->head_len;
-
-	barrier_var(len);
-	if (!kept || len > HEAD_MAX) {
-		conn_resync(w->c, w->s->f.now, STAT_LOST_SYNC);
-		return;
-	}
-	bpf_probe_read_kernel(w->s->buf, len, kept->bytes);
-}
-
-/* The bytes at the start of a message are none of HTTP. Returns 1: the feed is over. */
-static __always_inline long head_refuse(struct walk *w)
+/* The bytes at the start of a message are none of HTTP/1. Returns 1: the feed is over. */
+static __always_inline long head_refuse(struct walk *w, __u32 n, __u32 passed)
 {
 	struct feed *f = &w->s->f;
 
+	if (head_is_h2(w, n, passed))
+		return 1;
 	if (f->from_sync) {
 		w->d->state = H1_SYNC;
 		w->d->head_len = 0;
@@ -304,7 +303,7 @@ static __always_inline long head_step(struct walk *w)
 {
 	struct scratch *s = w->s;
 	struct feed *f = &s->f;
-	struct h1_dir *d = w->d;
+	struct dir *d = w->d;
 	__u32 had = d->head_len, n, extra;
 
 	n = f->seg_start + f->seg_len - f->pos;
@@ -332,14 +331,14 @@ static __always_inline long head_step(struct walk *w)
 			return 0;
 		}
 		if (!head_plausible(s, n))
-			return head_refuse(w);
+			return head_refuse(w, n, 0);
 	}
 	f->pos += n;
 	d->head_len = had + n;
 	f->end = d->head_len;
 	head_scan(s);
 	if (f->head.not_http)
-		return head_refuse(w);
+		return head_refuse(w, d->head_len, n);
 	if (!f->head.done) {
 		if (f->one_head && f->line && f->end < HEAD_MAX && f->line + 1 == f->end &&
 		    ld1(s, f->line) == '\r') {
@@ -365,7 +364,7 @@ static __always_inline long head_step(struct walk *w)
 		head_scan(s);
 		heads_forget(w->c, f->is_rsp);
 		if (f->head.not_http)
-			return head_refuse(w);
+			return head_refuse(w, f->line, n);
 	}
 	if (f->is_rsp)
 		response_head(w);
@@ -383,7 +382,7 @@ too_long:
 static long control_byte(__u32 i, struct walk *w)
 {
 	struct feed *f = &w->s->f;
-	struct h1_dir *d = &f->control_dir;
+	struct dir *d = &f->control_dir;
 	__u8 c;
 	int v;
 
@@ -479,7 +478,7 @@ static __always_inline long control_step(struct walk *w)
 static __always_inline void body_step(struct walk *w)
 {
 	struct feed *f = &w->s->f;
-	struct h1_dir *d = w->d;
+	struct dir *d = w->d;
 	__u64 n = f->len - f->pos;
 
 	if (d->state == H1_UNTIL_CLOSE) {
@@ -503,7 +502,7 @@ static __always_inline void body_step(struct walk *w)
 static long feed_step(__u32 i, struct walk *w)
 {
 	struct feed *f = &w->s->f;
-	struct h1_dir *d = w->d;
+	struct dir *d = w->d;
 
 	if (f->pos >= f->len || w->c->proto != PROTO_HTTP1)
 		return 1;
@@ -544,7 +543,7 @@ static long feed_step(__u32 i, struct walk *w)
 __separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 {
 	struct walk w = {.s = s, .c = c};
-	struct h1_dir *d;
+	struct dir *d;
 	struct feed *f;
 	__u32 had = 0;
 
@@ -559,7 +558,10 @@ __separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 	f->half_end = 0;
 	if (d->state == H1_HEAD && d->head_len) {
 		had = d->head_len;
-		head_restore(&w);
+		if (!head_restore(&w)) {
+			conn_resync(c, f->now, STAT_LOST_SYNC);
+			return 0;
+		}
 		head_reset(f);
 		f->rescan = 1;
 		f->line = f->scan = d->scan;
@@ -578,7 +580,8 @@ __separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 			return 0;
 		}
 		d->scan = f->line;
-		head_save(&w, had);
+		if (!head_save(&w, had))
+			conn_resync(c, f->now, STAT_HEADS_FULL);
 	} else if (f->pos < f->len && d->state != H1_SYNC && !f->stopped) {
 		conn_resync(c, f->now, STAT_LOST_SYNC); /* more steps than one feed may take */
 	}

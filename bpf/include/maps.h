@@ -144,6 +144,15 @@ struct {
 	__type(value, __u32);
 } listeners SEC(".maps") __weak;
 
+/* By cookie, for connections that turned out to be HTTP/2. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct h2_conn);
+} h2_conns SEC(".maps") __weak;
+
 struct head_key {
 	__u64 conn;
 	__u32 response;

@@ -163,23 +163,23 @@ static __always_inline __u32 slot_noted(void)
 	return f->slots[at];
 }
 
-/*
- * Takes a free slot for `tag`: the one this CPU freed last, or one found by hash, so that those of
- * requests that begin together lie apart. Returns its index plus one, 0 if none was free.
- */
-__separately int slot_take(__u64 tag)
+#define SLOT_PROBES 8
+
+static __always_inline __u32 slot_probe(__u64 tag, __u32 i)
 {
-	__u32 start = tag * 0x9e3779b97f4a7c15ULL >> 50;
-	__u32 noted = slot_noted();
-	struct open_req *hot = slot_at(noted);
+	return ((__u32)(tag * 0x9e3779b97f4a7c15ULL >> 50) + i * 977) % SLOTS;
+}
 
-	if (hot && __sync_val_compare_and_swap(&hot->tag, 0, tag) == 0)
-		return noted + 1;
-
-		/* unrolled: 6.1 refuses a loop whose way back is no jump */
+/*
+ * Takes a free slot that the tag leads to, so that those of requests that begin together lie apart.
+ * Returns its index plus one, 0 if none was free.
+ */
+__separately int slot_take_by_tag(__u64 tag)
+{
+	/* unrolled: 6.1 refuses a loop whose way back is no jump */
 #pragma unroll
-	for (int i = 0; i < 8; i++) {
-		__u32 at = (start + i * 977) % SLOTS;
+	for (int i = 0; i < SLOT_PROBES; i++) {
+		__u32 at = slot_probe(tag, i);
 		struct open_req *r = slot_at(at);
 
 		if (r && __sync_val_compare_and_swap(&r->tag, 0, tag) == 0)
@@ -189,16 +189,45 @@ __separately int slot_take(__u64 tag)
 	return 0;
 }
 
-/* What a call inherits from an open server request. */
-struct parent {
-	struct trace_ctx ctx;
-	__u64 tag;
-	__u32 tgid;
-	__u8 trace_flags;
-	__u8 link;
-	__u8 found;
-	__u8 pad;
-};
+/* The slot that was taken so, plus one; 0: none has the tag. */
+__separately int slot_find(__u64 tag)
+{
+#pragma unroll
+	for (int i = 0; i < SLOT_PROBES; i++) {
+		__u32 at = slot_probe(tag, i);
+		struct open_req *r = slot_at(at);
+
+		if (r && r->tag == tag)
+			return at + 1;
+	}
+	return 0;
+}
+
+/* Takes any free slot: the one this CPU freed last, if there is one. */
+__separately int slot_take(__u64 tag)
+{
+	__u32 noted = slot_noted();
+	struct open_req *hot = slot_at(noted);
+
+	if (hot && __sync_val_compare_and_swap(&hot->tag, 0, tag) == 0)
+		return noted + 1;
+	return slot_take_by_tag(tag);
+}
+
+/*
+ * The slot of an open request of a connection, plus one; 0: there is none. HTTP/1 has few at once
+ * and keeps them; of HTTP/2 only the first may be there, which was an HTTP/1 request.
+ */
+static __always_inline __u32 slot_of(struct sk_ctx *c, __u32 number)
+{
+	__u64 tag = req_tag(c->cookie, number);
+	__u32 slot = c->slots[number % PIPELINE_MAX];
+	struct open_req *r = slot ? slot_at(slot - 1) : NULL;
+
+	if (r && r->tag == tag)
+		return slot;
+	return c->proto == PROTO_HTTP2 ? slot_find(tag) : 0;
+}
 
 static __always_inline bool req_is_open(const struct req_ref *ref)
 {
@@ -427,32 +456,108 @@ static __always_inline void tracestate_keep(struct scratch *s, struct open_req *
 		tracestate_collect(s, ts);
 }
 
+/* The client's end of the connection, if it is on this host and known: its request. */
+__separately int joined(struct scratch *s, struct sk_ctx *c)
+{
+	struct join_key jk;
+	struct join *j;
+	__u64 peer;
+
+	if (!s || !c || !cfg.join || !s->f.can_join || !joins_live)
+		return 0;
+	peer = c->flags & SK_UNIX ? unix_peer_number((struct sock *)s->f.sk) : 0;
+	note_server_seq(c, s->f.sk, false);
+	join_key(c, peer, c->flags & SK_UNIX ? s->f.stream : s->f.first_seq, false, &jk);
+	j = bpf_map_lookup_elem(&joins, &jk);
+	if (!j)
+		return 0;
+	s->join = *j;
+	return 1;
+}
+
+/* Lets the server at the other end find this request. */
+__separately int joinable(struct scratch *s, struct sk_ctx *c, struct open_req *r)
+{
+	struct join_key jk;
+
+	if (!s || !c || !r || !cfg.join || !s->f.can_join)
+		return 0;
+	r->join_seq = c->flags & SK_UNIX ? s->f.stream : s->f.first_seq;
+	note_server_seq(c, s->f.sk, true);
+	join_key(c, c->cookie, r->join_seq, true, &jk);
+	s->join.trace_flags = r->ev.trace_flags;
+	s->join.pad = 0;
+	__builtin_memcpy(&s->join.ctx, r->ev.trace_id, sizeof(s->join.ctx));
+	if (!bpf_map_update_elem(&joins, &jk, &s->join, BPF_NOEXIST)) {
+		r->flags |= REQ_JOINABLE;
+		__sync_fetch_and_add(&joins_live, 1);
+	}
+	return 0;
+}
+
+/* The request in slot `slot` carries a traceparent, which calls may pass on as it is. */
+__separately int known_by_parent(struct scratch *s, struct open_req *r, __u64 tag, __u32 slot)
+{
+	struct by_parent_key bk;
+	struct by_parent new, *old;
+
+	if (!s || !r)
+		return 0;
+	bk.ctx = s->f.head.tp.ctx;
+	bk.tgid = s->f.tgid;
+	bk.pad = 0;
+	old = bpf_map_lookup_elem(&by_parent, &bk);
+	if (old) {
+		old->shared = 1;
+		return 0;
+	}
+	__builtin_memset(&new, 0, sizeof(new));
+	new.ref.tag = tag;
+	new.ref.slot = slot;
+	if (!bpf_map_update_elem(&by_parent, &bk, &new, BPF_NOEXIST)) {
+		__builtin_memcpy(r->header_id, bk.ctx.span_id, 8);
+		r->flags |= REQ_BY_PARENT;
+	}
+	return 0;
+}
+
+/*
+ * Is the traceparent of a call one that the process received? 2: as that of one request, which is
+ * in s->parent; 1: of several, or it is over; 0: it is the program's own.
+ */
+__separately int parent_by_header(struct scratch *s)
+{
+	struct by_parent_key bk;
+	struct by_parent *b;
+
+	if (!s)
+		return 0;
+	bk.ctx = s->f.head.tp.ctx;
+	bk.tgid = s->f.tgid;
+	bk.pad = 0;
+	b = bpf_map_lookup_elem(&by_parent, &bk);
+	if (!b)
+		return 0;
+	return !b->shared && parent_from(&b->ref, &s->parent) ? 2 : 1;
+}
+
 static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, struct open_req *r,
 					 const struct req_ref *ref)
 {
 	struct head_info *h = &s->f.head;
 	struct ev_span *ev = &r->ev;
-	struct join *j = NULL;
 	bool header = h->tp_count == 1;
 
 	if (h->tp_count > 1)
 		stat_inc(STAT_REFUSED_TRACEPARENT);
-	if (cfg.join && s->f.can_join && joins_live) {
-		struct join_key jk; /* here, so that what follows has its place on the stack */
-		__u64 peer = c->flags & SK_UNIX ? unix_peer_number((struct sock *)s->f.sk) : 0;
-
-		note_server_seq(c, s->f.sk, false);
-		join_key(c, peer, c->flags & SK_UNIX ? s->f.stream : s->f.first_seq, false, &jk);
-		j = bpf_map_lookup_elem(&joins, &jk);
-	}
 	random_bytes(ev->span_id, 2);
 	/*
 	 * A proxy that hands the header on names the caller before it; the kernel has seen who
 	 * really called. A header of another trace is the program's own will.
 	 */
-	if (j && (!header || same16(j->ctx.trace_id, h->tp.ctx.trace_id))) {
+	if (joined(s, c) && (!header || same16(s->join.ctx.trace_id, h->tp.ctx.trace_id))) {
 		stat_inc(STAT_JOINS);
-		span_child(ev, &j->ctx, j->trace_flags, LINK_JOINED);
+		span_child(ev, &s->join.ctx, s->join.trace_flags, LINK_JOINED);
 	} else if (header) {
 		span_child(ev, &h->tp.ctx, h->tp.flags, LINK_HEADER);
 	} else {
@@ -460,32 +565,31 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 	}
 	if (header && h->ts_count && s->f.select & SELECT_INJECT)
 		tracestate_keep(s, r, ref->tag);
-	if (header) {
-		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = s->f.tgid};
-		struct by_parent *old = bpf_map_lookup_elem(&by_parent, &bk);
-		struct by_parent new = {.ref = *ref};
+	if (header)
+		known_by_parent(s, r, ref->tag, ref->slot);
+}
 
-		if (old) {
-			old->shared = 1;
-		} else if (!bpf_map_update_elem(&by_parent, &bk, &new, BPF_NOEXIST)) {
-			__builtin_memcpy(r->header_id, h->tp.ctx.span_id, 8);
-			r->flags |= REQ_BY_PARENT;
-		}
-	}
+/* The request that a call is made for, into s->parent. */
+__separately int caller_of(struct scratch *s, struct sk_ctx *c, struct proc *p)
+{
+	if (!s || !c || !p)
+		return 0;
+	ctx_current(work_find(c), c, s->f.tgid, p, DEST_CALLED_IDLE, &s->parent);
+	if (!p->open && !s->parent.found)
+		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
+	return 0;
 }
 
 static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, struct open_req *r,
 					 struct proc *p)
 {
-	struct work *w = work_find(c);
 	struct head_info *h = &s->f.head;
+	struct parent *parent = &s->parent;
 	struct ev_span *ev = &r->ev;
-	struct parent parent = {};
+	int received;
 
 	random_bytes(ev->span_id, 2);
-	ctx_current(w, c, s->f.tgid, p, DEST_CALLED_IDLE, &parent);
-	if (!p->open && !parent.found)
-		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
+	caller_of(s, c, p);
 	if (s->f.select & SELECT_INJECT) {
 		if (h->tp_count)
 			stat_inc(STAT_INJECT_OWN);
@@ -494,44 +598,33 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 							  : STAT_INJECT_UNCLAIMED);
 	}
 	if (h->tp_count == 1) {
-		struct by_parent_key bk = {.ctx = h->tp.ctx, .tgid = s->f.tgid};
-		struct by_parent *b = bpf_map_lookup_elem(&by_parent, &bk);
+		/* over what caller_of() found, which only a header of our own trace needs */
+		__u8 found = parent->found, link = parent->link;
+		struct trace_ctx ctx = parent->ctx;
 
-		/* into `parent`, which no branch from here needs: the stack is full */
-		if (b && !b->shared && parent_from(&b->ref, &parent)) {
+		received = parent_by_header(s);
+		if (received == 2) {
 			/* it names the server request that it was received with */
-			span_child(ev, &parent.ctx, parent.trace_flags, LINK_FORWARDED);
-		} else if (b) {
+			span_child(ev, &parent->ctx, parent->trace_flags, LINK_FORWARDED);
+		} else if (received) {
 			span_child(ev, &h->tp.ctx, h->tp.flags, LINK_PROGRAM);
 		} else { /* the program's own: what it sends is what this span is */
 			__builtin_memcpy(ev->trace_id, &h->tp.ctx, sizeof(h->tp.ctx));
 			__builtin_memset(ev->parent_id, 0, 8);
 			ev->trace_flags = h->tp.flags;
 			ev->link = LINK_PROGRAM;
-			if (parent.found && same16(parent.ctx.trace_id, ev->trace_id)) {
-				__builtin_memcpy(ev->parent_id, parent.ctx.span_id, 8);
-				ev->link = parent.link;
+			if (found && same16(ctx.trace_id, ev->trace_id)) {
+				__builtin_memcpy(ev->parent_id, ctx.span_id, 8);
+				ev->link = link;
 			}
 		}
-	} else if (parent.found) {
-		span_child(ev, &parent.ctx, parent.trace_flags, parent.link);
-		r->caller = parent.tag;
+	} else if (parent->found) {
+		span_child(ev, &parent->ctx, parent->trace_flags, parent->link);
+		r->caller = parent->tag;
 	} else {
 		span_root(ev);
 	}
-	if (cfg.join && s->f.can_join) {
-		struct join j = {.trace_flags = ev->trace_flags};
-		struct join_key jk;
-
-		r->join_seq = c->flags & SK_UNIX ? s->f.stream : s->f.first_seq;
-		note_server_seq(c, s->f.sk, true);
-		join_key(c, c->cookie, r->join_seq, true, &jk);
-		__builtin_memcpy(&j.ctx, ev->trace_id, sizeof(j.ctx));
-		if (!bpf_map_update_elem(&joins, &jk, &j, BPF_NOEXIST)) {
-			r->flags |= REQ_JOINABLE;
-			__sync_fetch_and_add(&joins_live, 1);
-		}
-	}
+	joinable(s, c, r);
 }
 
 /* Server path of a unix connection, for both ends. */
@@ -584,7 +677,7 @@ static __always_inline void head_keep(struct scratch *s, struct sk_ctx *c, struc
 	ev->stream = s->f.stream;
 	ev->captured = cap;
 	ev->unix_len = 0;
-	ev->pad = 0;
+	ev->first = 0;
 	barrier_var(cap);
 	if (cap > HEAD_CAPTURE)
 		return;
@@ -622,8 +715,12 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 	t = task_get();
 	if (!t)
 		return;
-	if (t->work.cur.tag >> 20 == ref->tag >> 20 && req_is_open(&t->work.cur))
-		return; /* pipelined: the first one is worked on first */
+	if (t->work.cur.tag >> 20 == ref->tag >> 20 && req_is_open(&t->work.cur)) {
+		/* pipelined: the first one is worked on first; streams have no order */
+		if (c->proto == PROTO_HTTP2)
+			t->work.flags |= WORK_MULTIPLEX;
+		return;
+	}
 	if (t->work.cur.tag && !(t->work.flags & (WORK_INHERITED | WORK_INHERITED_PROC)) &&
 	    req_is_open(&t->work.cur))
 		t->work.flags |= WORK_MULTIPLEX;
@@ -651,23 +748,23 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	if (!s || !c)
 		return 0;
 	ref.tag = req_tag(c->cookie, s->f.stream);
-	slot = c->slots[s->f.stream % PIPELINE_MAX];
-	if (slot) {
-		r = slot_at(slot - 1);
-		if (r && r->tag == ref.tag)
-			return 0; /* a send that was cut short is sent again */
-	}
+	if (slot_of(c, s->f.stream))
+		return 0; /* a send that was cut short is sent again */
 	proc = proc_of(c, s->f.tgid);
 	p = proc_at(proc - 1);
-	slot = slot_take(ref.tag);
+	slot = c->proto == PROTO_HTTP2 ? slot_take_by_tag(ref.tag) : slot_take(ref.tag);
 	r = slot_at(slot - 1);
 	if (!slot || !r || !proc || !p)
 		return 0;
 	ref.slot = slot - 1;
-	c->slots[s->f.stream % PIPELINE_MAX] = slot;
+	if (c->proto == PROTO_HTTP2)
+		__sync_fetch_and_add(&c->streams, 1);
+	else
+		c->slots[s->f.stream % PIPELINE_MAX] = slot;
 	r->proc = proc;
 	r->flags = 0;
 	r->caller = 0;
+	r->body_seq = s->f.first_seq;
 	__builtin_memset(&r->ev, 0, sizeof(r->ev));
 	r->ev.hdr.ts = s->f.first_ns;
 	r->ev.hdr.kind = EV_SPAN;
@@ -680,6 +777,10 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	r->ev.rport = c->rport;
 	r->ev.role = c->role;
 	r->ev.flags = c->flags & SK_UNIX ? SPAN_UNIX : 0;
+	if (c->proto == PROTO_HTTP2) {
+		r->flags = REQ_STREAM;
+		r->ev.flags |= SPAN_HTTP2;
+	}
 	if (c->role == ROLE_SERVER) {
 		begin_server(s, c, r, &ref);
 		r->flags |= REQ_COUNTED;
@@ -690,7 +791,8 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	}
 	if (r->ev.trace_flags & FLAG_SAMPLED) {
 		r->flags |= REQ_SAMPLED;
-		head_keep(s, c, r, s->f.line);
+		if (c->proto != PROTO_HTTP2) /* which has a block of its own */
+			head_keep(s, c, r, s->f.line);
 	} else {
 		stat_inc(STAT_UNSAMPLED);
 	}
@@ -706,7 +808,7 @@ struct ending {
 	__u16 status;
 	__u16 error;
 	__u32 reason;
-	__u32 pad;
+	__u32 slot; /* plus one; 0: the connection keeps it */
 };
 
 /* The task that answers turns to the next pipelined request, if it is there. */
@@ -734,13 +836,16 @@ __separately int request_end(struct sk_ctx *c, const struct ending *e)
 	if (!c || !e)
 		return 0;
 	tag = req_tag(c->cookie, e->stream);
-	slot = c->slots[e->stream % PIPELINE_MAX];
+	slot = e->slot ?: c->slots[e->stream % PIPELINE_MAX];
 	if (!slot)
 		return 0;
 	r = slot_at(slot - 1);
 	if (!r || __sync_val_compare_and_swap(&r->tag, tag, 1) != tag)
 		return 0;
-	c->slots[e->stream % PIPELINE_MAX] = 0;
+	if (c->slots[e->stream % PIPELINE_MAX] == slot)
+		c->slots[e->stream % PIPELINE_MAX] = 0;
+	if (r->flags & REQ_STREAM)
+		__sync_fetch_and_add(&c->streams, -1);
 	if (r->flags & REQ_HELD && e->reason != END_CLOSED)
 		task_answers(c, tag, e->stream);
 	if (r->flags & REQ_COUNTED) {
@@ -770,8 +875,10 @@ __separately int request_end(struct sk_ctx *c, const struct ending *e)
 	r->ev.end_ts = e->now;
 	if (e->request_body)
 		r->ev.request_body = e->request_body;
-	r->ev.response_body = e->response_body;
-	r->ev.status = e->status;
+	if (e->response_body)
+		r->ev.response_body = e->response_body;
+	if (e->status)
+		r->ev.status = e->status;
 	r->ev.error = e->error;
 	r->ev.reason = e->reason;
 	total = sizeof(r->ev) + r->ev.captured;

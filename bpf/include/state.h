@@ -32,9 +32,21 @@ struct work {
 	__u32 pad;
 };
 
+/* Aligned, as else it is copied byte by byte, over the stack. */
 struct trace_ctx {
 	__u8 trace_id[16];
 	__u8 span_id[8];
+} __attribute__((aligned(8)));
+
+/* What a call inherits from an open server request. */
+struct parent {
+	struct trace_ctx ctx;
+	__u64 tag;
+	__u32 tgid;
+	__u8 trace_flags;
+	__u8 link;
+	__u8 found;
+	__u8 pad;
 };
 
 enum req_flag {
@@ -44,6 +56,8 @@ enum req_flag {
 	REQ_JOINABLE = 8,  /* has an entry in joins, under join_seq */
 	REQ_HELD = 16,	   /* a task holds it in cur */
 	REQ_STATE = 32,	   /* has an entry in tracestates */
+	REQ_CONNECT = 64,  /* HTTP/2: a 2xx hands the stream off */
+	REQ_STREAM = 128,  /* part of sk_ctx.streams */
 };
 
 enum h1_state {
@@ -58,10 +72,43 @@ enum h1_state {
 	H1_TRAILER_LINE,
 	H1_UNTIL_CLOSE,
 	H1_SYNC, /* joined mid-stream: waits for a start line at the start of a send or recv */
+
+	H2_PREFACE, /* `remain` bytes of the client's preface to go */
+	H2_FRAME,   /* in the nine bytes that a frame begins with */
+	H2_SMALL,   /* in a payload, or what stands before a block, that is read piece by piece */
+	H2_BLOCK,   /* in a fragment of a header block; the block so far is in `heads` */
+	H2_PAYLOAD, /* `remain` bytes that nobody looks at, the last of their frame */
+	H2_SYNC,    /* joined mid-stream: waits for HEADERS at the start of a send or recv */
+};
+
+/* The frames of one direction, and what its header blocks have put into its HPACK table. */
+struct h2_dir {
+	__u8 small[32]; /* bytes of a frame's beginning that came so far, and room behind them */
+	__u32 stream;	/* of the frame */
+	__u32 left;	/* of the payload, behind what `small` is to hold */
+	__u32 padding;	/* ... and of that, behind the fragment */
+	__u32 block_stream;
+	__u32 high;    /* client: highest stream of a request */
+	__u32 inserts; /* number of the next insertion */
+	__u32 unknown; /* of insertions below nothing is known */
+	__u8 small_len;
+	__u8 small_want;
+	__u8 type; /* of the frame */
+	__u8 flags;
+	__u8 block_type; /* of the frame that began the block in progress; 0: none is */
+	__u8 block_flags;
+	__u8 too_long; /* the block is over HEAD_MAX */
+	__u8 met;      /* enum h2_met */
+};
+
+enum h2_met {
+	H2_STRANGER = 0, /* mid-stream: it only looks like frames */
+	H2_FIRST,	 /* the next frame must be SETTINGS */
+	H2_SURE,
 };
 
 /* One direction of a connection. */
-struct h1_dir {
+struct dir {
 	__u64 remain;
 	__u64 body;	 /* body bytes of this message so far */
 	__u64 first_ns;	 /* when its first byte was seen */
@@ -73,12 +120,13 @@ struct h1_dir {
 	__u8 digits; /* of the chunk size */
 	__u8 tries;  /* start lines looked for in vain */
 	__u8 seq_valid;
-	__u32 pad;
+	struct h2_dir h2;
 };
 
 enum conn_proto {
 	PROTO_HTTP1 = 0, /* or not known yet */
-	PROTO_NONE,	 /* not HTTP, or handed off after an upgrade: look away */
+	PROTO_HTTP2,
+	PROTO_NONE, /* not HTTP, or handed off after an upgrade: look away */
 };
 
 /* What the sk_msg program has to do with the socket. */
@@ -119,16 +167,45 @@ struct sk_ctx {
 	__u16 status; /* of the response in progress */
 	__u8 connect_flags;
 	__u8 inject; /* enum inject_flag */
-	struct h1_dir req;
-	struct h1_dir rsp;
+	struct dir req;
+	struct dir rsp;
 	struct trace_ctx connect_ctx; /* parent at connect time */
 	__u64 sender;	  /* pid_tgid of a send in progress, where its storage is out of reach */
 	struct work work; /* ... and what it works for */
 	__u32 proc;	  /* index in procs, plus one */
 	__u32 inode;	  /* tier B: of the socket; 0: none was to be seen */
 	__u32 server_seq; /* see join_key; 0: not asked for yet */
-	__u32 pad2;
+	__u32 streams;	  /* HTTP/2: open ones */
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
+};
+
+enum note_kind {
+	NOTE_NONE = 0,
+	NOTE_TRACEPARENT,
+	NOTE_TRACESTATE, /* the name alone */
+	NOTE_STATUS,
+	NOTE_CONNECT, /* the method */
+};
+
+/* An insertion into an HPACK table that later blocks may refer to, and that matters here. */
+struct note {
+	__u32 number;
+	__u16 value; /* status, or trace flags */
+	__u8 kind;
+	__u8 bad; /* a traceparent that is none */
+	struct trace_ctx ctx;
+};
+
+#define NOTES 64
+
+/* What a connection needs only for HTTP/2. */
+struct h2_conn {
+	__u32 max_list;		      /* of the server: SETTINGS_MAX_HEADER_LIST_SIZE */
+	__u32 max_frame;	      /* ... SETTINGS_MAX_FRAME_SIZE */
+	__u32 biggest[2];	      /* insertion of each direction, at most */
+	__u32 told;		      /* user space has blocks of it */
+	__u32 sure;		      /* that it is HTTP/2 */
+	struct note notes[2 * NOTES]; /* client's, server's; by number modulo NOTES */
 };
 
 enum src_kind {
@@ -163,14 +240,14 @@ struct task_ctx {
 	__u32 call_done;   /* ... of these, fed so far */
 	__u32 call_flags;
 	__u64 spec_conn;
-	struct h1_dir spec_dir; /* the parser before the send in progress */
-	__u64 mmsg_at;		/* tier C: the vector of sendmmsg() or recvmmsg() in progress */
+	struct dir spec_dir; /* the parser before the send in progress */
+	__u64 mmsg_at;	     /* tier C: the vector of sendmmsg() or recvmmsg() in progress */
 	__u32 spec_seq;
 	__u32 spec_len;
 	__u32 spec_req_next;
 	__u32 flags;
 	__u32 mmsg_next; /* its next message */
-	__u32 pad;
+	__u32 spec_proto;
 };
 
 /* A selected process, as the kernel side sees it. */

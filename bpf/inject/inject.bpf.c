@@ -8,6 +8,7 @@
  * with the tracer.
  */
 const volatile struct tracer_config cfg = {};
+const volatile __u32 huffman[4096] = {};
 __s64 joins_live SEC(".data.shared") = 0;
 __u64 own_numbers SEC(".data.shared") = 0;
 
@@ -194,9 +195,13 @@ static __always_inline __u32 refusal(const struct scratch *s, const struct sk_ct
  */
 static __always_inline int make_room(struct sk_msg_md *msg, __u32 at, __u32 bytes)
 {
+	__u32 end = at + bytes + 1;
+
 	if (bpf_msg_push_data(msg, at, bytes, 0))
 		return -1;
-	if (!bpf_msg_pull_data(msg, 0, at + bytes + 1, 0))
+	if (end > msg->size)
+		end = msg->size;
+	if (!bpf_msg_pull_data(msg, 0, end, 0))
 		return at;
 	if (!bpf_msg_pull_data(msg, at, at + bytes, 0))
 		return 0;
@@ -204,69 +209,149 @@ static __always_inline int make_room(struct sk_msg_md *msg, __u32 at, __u32 byte
 	return -1;
 }
 
-/* Fills the room that begins at `from` of the bytes in reach. False: not all of it is. */
-static __always_inline bool fill(struct sk_msg_md *msg, int from, const struct tp_line *line,
-				 const struct tracestate *ts, __u32 len)
+/* Copies a tracestate to `at` of the bytes in reach. Returns 0 if there is no room for all of it.
+ */
+__separately int put_state(struct sk_msg_md *msg, const struct tracestate *ts, __u32 at, __u32 len)
 {
 	void *end;
 	__u8 *to;
 
 	end = MSG_FIELD(msg, data_end);
 	to = MSG_FIELD(msg, data);
-	barrier_var(from);
-	if (from < 0 || from > 0xf000)
-		return false;
-	to += from;
-	if ((void *)(to + TP_LINE) > end)
-		return false;
-	for (int i = 0; i < TP_LINE; i++)
-		to[i] = line->text[i];
-	if (!len)
-		return true;
-	to += TP_LINE;
-	if ((void *)(to + TS_NAME_LEN + 2) > end)
-		return false;
-	__builtin_memcpy(to, "tracestate: ", TS_NAME_LEN);
-	to += TS_NAME_LEN;
+	barrier_var(at);
 	barrier_var(len); /* old verifiers have lost the bound by which clang 19 would go */
+	if (!ts || at > 0xf000 || len > TS_MAX)
+		return 0;
+	to += at;
 	for (int i = 0; i < TS_MAX; i++) {
-		if (i >= len || (void *)(to + i + 1) > end)
-			break;
+		if (i >= len)
+			return 1;
+		if ((void *)(to + i + 1) > end)
+			return 0;
 		to[i] = ts->text[i];
 	}
-	barrier_var(len);
-	if (len > TS_MAX)
+	return 1;
+}
+
+/* Copies `n` bytes, a constant, to `at` of the bytes in reach. False: there is no room for them. */
+static __always_inline bool put(struct sk_msg_md *msg, __u32 at, const void *bytes, const __u32 n)
+{
+	const __u8 *from = bytes;
+	void *end;
+	__u8 *to;
+
+	end = MSG_FIELD(msg, data_end);
+	to = MSG_FIELD(msg, data);
+	barrier_var(at);
+	if (at > 0xf000)
 		return false;
-	to += len;
-	if ((void *)(to + 2) > end)
+	to += at;
+	if ((void *)(to + n) > end)
 		return false;
-	to[0] = '\r';
-	to[1] = '\n';
+	for (int i = 0; i < n; i++)
+		to[i] = from[i];
 	return true;
 }
 
-/* Writes the lines at `at`, the end of a header block. Returns the bytes inserted. */
-static __always_inline __u32 insert(struct sk_msg_md *msg, __u32 at, const struct open_req *r,
-				    const struct tracestate *ts)
+/* HTTP/2: the frame that begins at `at` of the bytes in reach is longer now. */
+static __always_inline bool lengthen(struct sk_msg_md *msg, __u32 at, __u32 bytes)
 {
-	__u32 len = ts ? ts->len : 0, room = TP_LINE;
-	struct tp_line line;
+	void *end;
+	__u8 *to;
+	__u32 length;
+
+	end = MSG_FIELD(msg, data_end);
+	to = MSG_FIELD(msg, data);
+	barrier_var(at);
+	if (at > 0xf000)
+		return false;
+	to += at;
+	if ((void *)(to + H2_FRAME_HEAD) > end)
+		return false;
+	length = ((__u32)to[0] << 16 | (__u32)to[1] << 8 | to[2]) + bytes;
+	to[0] = length >> 16;
+	to[1] = length >> 8;
+	to[2] = length;
+	return true;
+}
+
+/* Bytes that the fields of `s` take, `len` of them of the tracestate. */
+static __always_inline __u32 fields_room(const struct scratch *s, __u32 len)
+{
+	return s->fields.tp_len + s->fields.ts_len + len + s->fields.end_len;
+}
+
+/*
+ * Writes the fields of `s`, and `ts` if there is one, at `at`, the end of a head. Returns the bytes
+ * inserted.
+ */
+__separately int insert(struct sk_msg_md *msg, struct scratch *s, struct tracestate *ts, __u32 at)
+{
+	__u32 len = ts ? ts->len : 0, room;
 	int from;
 
 	barrier_var(len);
-	if (len > TS_MAX)
+	if (!s || len > TS_MAX)
 		return 0;
-	if (len)
-		room += TS_NAME_LEN + len + 2;
-	tp_line_write(&line, r->ev.trace_id, r->ev.span_id, r->ev.trace_flags);
+	room = fields_room(s, len);
 	from = make_room(msg, at, room);
 	if (from < 0)
 		return 0;
-	if (fill(msg, from, &line, ts, len))
+	if (put(msg, from, s->fields.tp, TP_LINE) &&
+	    (!len || (put(msg, from + TP_LINE, s->fields.ts, TS_LINE) &&
+		      put_state(msg, ts, from + TP_LINE + TS_LINE, len) &&
+		      put(msg, from + TP_LINE + TS_LINE + len, "\r\n", 2))))
 		return room;
 	/* the room is there by the kernel's word; if not, no byte of it may leave */
 	bpf_msg_pop_data(msg, at, room, 0);
 	return 0;
+}
+
+/* The same at the end of the fragment of the HTTP/2 frame that begins at `frame_at`. */
+__separately int h2_insert(struct sk_msg_md *msg, struct scratch *s, struct tracestate *ts,
+			   __u32 at, __u32 frame_at)
+{
+	__u32 len = ts ? ts->len : 0, room;
+	bool done;
+	int from;
+
+	barrier_var(len);
+	if (!s || len > TS_MAX)
+		return 0;
+	room = fields_room(s, len);
+	from = make_room(msg, at, room);
+	if (from < 0)
+		return 0;
+	done = put(msg, from, s->fields.tp, TP_LITERAL);
+	/* the length of the second takes one, two or three bytes */
+	if (done && len)
+		done = put(msg, from + TP_LITERAL, s->fields.ts, TS_LITERAL) &&
+		       (s->fields.ts_len < TS_LITERAL + 1 ||
+			put(msg, from + TP_LITERAL + TS_LITERAL, s->fields.ts + TS_LITERAL, 1)) &&
+		       (s->fields.ts_len < TS_LITERAL + 2 ||
+			put(msg, from + TP_LITERAL + TS_LITERAL + 1, s->fields.ts + TS_LITERAL + 1,
+			    1)) &&
+		       put_state(msg, ts, from + TP_LITERAL + s->fields.ts_len, len);
+	if (done && from == at && lengthen(msg, frame_at, room))
+		return room;
+	bpf_msg_pop_data(msg, at, room, 0);
+	return 0;
+}
+
+/* What is to be written of the caller's tracestate. */
+static __always_inline struct tracestate *state_of(const struct scratch *s,
+						   const struct open_req *r)
+{
+	struct tracestate *ts = NULL;
+
+	if (r->caller && !s->f.head.ts_count)
+		ts = bpf_map_lookup_elem(&tracestates, &r->caller);
+	return ts && ts->len ? ts : NULL;
+}
+
+static __always_inline bool has_room(struct tcp_sock *tp, const struct scratch *s)
+{
+	return room(tp) + ROOM_SPARE / 2 >= (__s32)(s->f.pos + TP_LINE + TS_MAX);
 }
 
 static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, struct scratch *s,
@@ -274,7 +359,7 @@ static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, 
 {
 	__u32 slot = c->slots[s->f.stream % PIPELINE_MAX], why, done, at;
 	struct open_req *r = slot_at(slot - 1);
-	struct tracestate *ts = NULL;
+	struct tracestate *ts;
 
 	if (s->f.head.tp_count)
 		return 0; /* counted already */
@@ -293,15 +378,92 @@ static __always_inline __u32 inject(struct sk_msg_md *msg, struct tcp_sock *tp, 
 		stat_inc(STAT_INJECT_FAILED);
 		return 0;
 	}
-	if (room(tp) + ROOM_SPARE / 2 < (__s32)(s->f.pos + TP_LINE + TS_MAX)) {
+	if (!has_room(tp, s)) {
 		stat_inc(STAT_INJECT_NO_ROOM);
 		return 0;
 	}
-	if (r->caller && !s->f.head.ts_count)
-		ts = bpf_map_lookup_elem(&tracestates, &r->caller);
-	done = insert(msg, at, r, ts);
+	ts = state_of(s, r);
+	fields_http1(&s->fields, r->ev.trace_id, r->ev.span_id, r->ev.trace_flags,
+		     ts ? ts->len : 0);
+	done = insert(msg, s, ts, at);
 	stat_inc(done ? STAT_INJECT_DONE : STAT_INJECT_FAILED);
 	return done;
+}
+
+/* What a field of a header block adds to its size (RFC 9113 6.5.2), at most. */
+#define TP_LISTED (ENTRY_SPARE + 11 + TRACEPARENT_LEN)
+#define TS_LISTED (ENTRY_SPARE + 10)
+
+/* The same for HTTP/2; 0: nothing speaks against it. */
+static __always_inline __u32 h2_refusal(const struct scratch *s, const struct sk_ctx *c,
+					const struct h2_conn *h, __u32 more)
+{
+	const struct feed *f = &s->f;
+
+	if (!h || c->req.h2.met != H2_SURE || c->rsp.h2.met == H2_STRANGER)
+		return STAT_INJECT_UNSYNCED;
+	if (f->block.connect)
+		return STAT_INJECT_UPGRADE;
+	if (f->block.unproved)
+		return STAT_INJECT_UNPROVED;
+	if (f->patch_at == ~0U || f->insert_at < f->patch_at + H2_FRAME_HEAD)
+		return STAT_INJECT_SPLIT;
+	/* of the frame, its fragment ends there; what pads it counts too, and is at most 255 */
+	if (f->insert_at - f->patch_at + 255 + more > H2_FRAME_MAX ||
+	    f->block.list + more + TP_LISTED + TS_LISTED > h->max_list)
+		return STAT_INJECT_TOO_LARGE;
+	return 0;
+}
+
+static __always_inline __u32 h2_inject(struct sk_msg_md *msg, struct tcp_sock *tp,
+				       struct scratch *s, struct sk_ctx *c)
+{
+	__u32 slot = slot_of(c, s->f.stream), why, done;
+	struct open_req *r = slot_at(slot - 1);
+	struct tracestate *ts;
+
+	if (s->f.head.tp_count)
+		return 0; /* counted already */
+	if (!r) {
+		stat_inc(STAT_INJECT_UNKNOWN);
+		return 0;
+	}
+	ts = state_of(s, r);
+	fields_http2(&s->fields, r->ev.trace_id, r->ev.span_id, r->ev.trace_flags,
+		     ts ? ts->len : 0);
+	why = h2_refusal(s, c, h2_conn_of(c),
+			 s->fields.tp_len + s->fields.ts_len + (ts ? ts->len : 0));
+	if (why) {
+		stat_inc(why);
+		return 0;
+	}
+	if (!has_room(tp, s)) {
+		stat_inc(STAT_INJECT_NO_ROOM);
+		return 0;
+	}
+	done = h2_insert(msg, s, ts, s->f.insert_at, s->f.patch_at);
+	stat_inc(done ? STAT_INJECT_DONE : STAT_INJECT_FAILED);
+	return done;
+}
+
+/*
+ * What is in reach ends in the middle of a frame's head, or of HEADERS: the length of a frame
+ * that has left cannot be changed any more, so it is looked at again with what follows it.
+ */
+static __always_inline void h2_step_back(struct scratch *s, struct sk_ctx *c, struct dir *d)
+{
+	bool head = d->state == H2_FRAME && d->h2.small_len;
+	bool block = d->h2.block_type == H2_HEADERS && d->h2.type == H2_HEADERS && !s->f.stopped;
+
+	if (s->f.frame_at == ~0U || !s->f.frame_at || !(head || block))
+		return;
+	dir_forget(c, d, false);
+	d->state = H2_FRAME;
+	d->h2.small_len = 0;
+	d->h2.small_want = H2_FRAME_HEAD;
+	if (block)
+		d->h2.block_type = 0;
+	s->f.pos = s->f.frame_at;
 }
 
 /* Nothing in this connection concerns us any more. */
@@ -325,7 +487,7 @@ static __always_inline void leave(struct sk_msg_md *msg, struct tcp_sock *tp, st
 static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock *tp,
 					 struct sk_ctx *c, __u64 who, __u32 takes)
 {
-	struct h1_dir *d = &c->req;
+	struct dir *d = &c->req;
 	__u32 gap = seq_gap(d, tp->write_seq, 0);
 	__u8 trusted = c->inject & INJECT_TRUSTED;
 	__u32 len = msg->size, fed, done = 0;
@@ -334,6 +496,10 @@ static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock 
 
 	if (MSG_FIELD(msg, data) + 1 > MSG_FIELD(msg, data_end))
 		/* pages of a file, or of a pipe: heads are copied, they are rare there */
+		bpf_msg_pull_data(msg, 0, len < HEAD_PIECE ? len : HEAD_PIECE, 0);
+	else if (c->proto == PROTO_HTTP2 &&
+		 (__u64)MSG_FIELD(msg, data_end) - (__u64)MSG_FIELD(msg, data) < HEAD_PIECE)
+		/* the pieces of a message, as far as a header block may lie across them */
 		bpf_msg_pull_data(msg, 0, len < HEAD_PIECE ? len : HEAD_PIECE, 0);
 	src.ptr = (__u64)MSG_FIELD(msg, data);
 	len = MSG_FIELD(msg, data_end) - MSG_FIELD(msg, data);
@@ -344,7 +510,7 @@ static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock 
 	if (!s || !len) {
 		if (s)
 			scratch_put(s);
-		conn_resync(c, bpf_ktime_get_ns(), STAT_LOST_SYNC);
+		conn_lost(c, STAT_LOST_SYNC);
 		return;
 	}
 	s->f.sk = (__u64)tp;
@@ -357,28 +523,32 @@ static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock 
 		feed_init(&s->f, &no_bytes, gap);
 		s->f.seq = tp->write_seq - gap;
 		s->f.fault = gap > 1U << 30;
-		http1_feed(s, c);
+		conn_feed(s, c);
 	}
 	feed_init(&s->f, &src, len);
 	s->f.seq = tp->write_seq;
-	http1_feed(s, c);
+	conn_feed(s, c);
+	if (c->proto == PROTO_HTTP2)
+		h2_step_back(s, c, d);
 	fed = s->f.pos;
 	if (s->f.stopped && c->proto == PROTO_HTTP1)
 		done = inject(msg, tp, s, c, trusted);
+	else if (s->f.stopped && c->proto == PROTO_HTTP2)
+		done = h2_inject(msg, tp, s, c);
 	if (c->inject & INJECT_BRIEFLY && s->f.stopped)
 		c->inject |= INJECT_READY;
 	scratch_put(s);
-	if (c->proto != PROTO_HTTP1) {
+	if (c->proto == PROTO_NONE) {
 		leave(msg, tp, c);
 		return;
 	}
-	if (d->state == H1_SYNC) {
+	if (d->state == H1_SYNC || d->state == H2_SYNC) {
 		d->seq_valid = 0;
 		return;
 	}
 	fed += done;
 	d->next_seq += fed;
-	if (d->state == H1_BODY || d->state == H1_CHUNK_DATA)
+	if (d->state == H1_BODY || d->state == H1_CHUNK_DATA || d->state == H2_PAYLOAD)
 		fed += d->remain < 1U << 30 ? d->remain : 1U << 30;
 	bpf_msg_apply_bytes(msg, fed);
 }
@@ -389,7 +559,7 @@ int on_message(struct sk_msg_md *msg)
 	struct bpf_sock *sk = msg->sk;
 	struct tcp_sock *tp;
 	struct sk_ctx *c;
-	struct h1_dir *d;
+	struct dir *d;
 	__s32 takes;
 	__u64 who;
 
@@ -401,14 +571,14 @@ int on_message(struct sk_msg_md *msg)
 		return SK_PASS;
 	conn_connected((struct sock *)tp, c);
 	who = current_selected();
-	if (c->proto != PROTO_HTTP1 || c->role != ROLE_CLIENT || !(who >> 32 & SELECT_INJECT) ||
+	if (c->proto == PROTO_NONE || c->role != ROLE_CLIENT || !(who >> 32 & SELECT_INJECT) ||
 	    wants_completions(tp)) {
 		leave(msg, tp, c);
 		return SK_PASS;
 	}
 	d = &c->req;
-	if (d->state == H1_BODY && d->seq_valid && d->next_seq == tp->write_seq &&
-	    d->remain >= msg->size) {
+	if ((d->state == H1_BODY || d->state == H2_PAYLOAD) && d->seq_valid &&
+	    d->next_seq == tp->write_seq && d->remain >= msg->size) {
 		/* on_send() counts these */
 		bpf_msg_apply_bytes(msg, d->remain < 1U << 30 ? d->remain : 1U << 30);
 		return SK_PASS;

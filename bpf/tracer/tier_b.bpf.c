@@ -29,7 +29,7 @@ static __always_inline struct task_ctx *call_begins(struct sock *sk, struct msgh
 		struct sk_ctx *c = conn_hashed(t->call_sk);
 
 		if (c && c->flags & SK_UNIX)
-			conn_resync(c, bpf_ktime_get_ns(), STAT_LOST_SYNC);
+			conn_lost(c, STAT_LOST_SYNC);
 	}
 	src_from_iter(&msg->msg_iter, &t->src);
 	if (t->src.kind == SRC_BUF)

@@ -126,7 +126,7 @@ int BPF_PROG(tp_tcp_send, struct sock *sk, struct msghdr *msg, struct sk_buff *s
 	if (!who)
 		return 0;
 	c = conn_find(sk);
-	if (c && (c->role != ROLE_CLIENT || c->proto != PROTO_HTTP1))
+	if (c && (c->role != ROLE_CLIENT || c->proto == PROTO_NONE))
 		return 0;
 	src_from_iter(&msg->msg_iter, &src);
 	if (src.kind == SRC_BUF)

@@ -7,7 +7,7 @@ use plain::Plain;
 
 pub use super::skel::inject::types::ev_claim;
 pub use super::skel::types;
-pub use types::{ev_connect, ev_hdr, ev_head, ev_proc, ev_span, open_req};
+pub use types::{ev_conn_end, ev_connect, ev_hdr, ev_head, ev_proc, ev_span, open_req};
 
 // SAFETY: repr(C), integers and arrays of integers only, no padding: -Wpadded in C, and the
 // assertions below.
@@ -18,6 +18,8 @@ unsafe impl Plain for ev_head {}
 unsafe impl Plain for ev_span {}
 // SAFETY: as above.
 unsafe impl Plain for ev_connect {}
+// SAFETY: as above.
+unsafe impl Plain for ev_conn_end {}
 // SAFETY: as above.
 unsafe impl Plain for ev_proc {}
 // SAFETY: as above.
@@ -31,6 +33,7 @@ const _: () = {
     assert!(size_of::<ev_span>() == 136);
     assert!(offset_of!(ev_span, trace_id) == 56);
     assert!(offset_of!(ev_span, status) == 128);
+    assert!(size_of::<ev_conn_end>() == 24);
     assert!(size_of::<ev_connect>() == 96);
     assert!(offset_of!(ev_connect, error) == 92);
     assert!(size_of::<ev_proc>() == 24);

@@ -16,9 +16,10 @@ use super::skel::TracerMaps;
 const MAX_TGID: u32 = 4 << 20;
 
 /// Names of the kernel side's counters, in the order of `enum counter` in `abi.h`.
-const COUNTERS: [&str; 41] = [
+const COUNTERS: [&str; 49] = [
     "ring_full_span",
     "ring_full_head",
+    "ring_full_block",
     "ring_full_connect",
     "ring_full_ctl",
     "requests_full",
@@ -34,6 +35,10 @@ const COUNTERS: [&str; 41] = [
     "unreadable",
     "not_http",
     "unexpected_response",
+    "h2_connections",
+    "h2_full",
+    "h2_bad",
+    "h2_block_too_long",
     "unsampled",
     "refused_ambiguous",
     "refused_background",
@@ -53,6 +58,9 @@ const COUNTERS: [&str; 41] = [
     "inject_no_room",
     "inject_failed",
     "inject_unknown",
+    "inject_unproved",
+    "inject_split",
+    "inject_too_large",
     "inject_cut",
     "claim_made",
     "claim_denied",
@@ -62,8 +70,8 @@ const COUNTERS: [&str; 41] = [
 
 const _: () = {
     assert!(types::counter::STAT_MAX.0 as usize == COUNTERS.len());
-    assert!(types::counter::STAT_NOT_HTTP.0 == 15);
-    assert!(types::counter::STAT_SPECULATION_UNDONE.0 == 25);
+    assert!(types::counter::STAT_NOT_HTTP.0 == 16);
+    assert!(types::counter::STAT_SPECULATION_UNDONE.0 == 30);
 };
 
 const SELECTION: u32 = types::select_bit::SELECT_ON.0 | types::select_bit::SELECT_THREADS.0;

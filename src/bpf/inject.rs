@@ -13,6 +13,7 @@ use super::load::{LoadOptions, Tier, Tracer, fill_config};
 use crate::config::Net;
 
 use super::skel::inject::{InjectSkel, InjectSkelBuilder};
+use crate::proto::http2::huffman;
 
 /// Loaded and attached; lets go of every socket when dropped, and when the process dies.
 pub struct Injector {
@@ -38,6 +39,7 @@ impl Injector {
         let mut open = InjectSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
         let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
         fill_config!(rodata.cfg, options);
+        rodata.huffman = *huffman::kernel_table();
         rodata.cfg.task_storage = tracer.task_storage.into();
         rodata.cfg.conns_in_hash = (tracer.tier == Tier::B).into();
         let shared = tracer.maps();

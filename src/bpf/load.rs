@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::control::Control;
 use super::missed::Programs;
 use super::skel::{OpenTracerSkel, TracerMaps, TracerSkel, TracerSkelBuilder};
+use crate::proto::http2::huffman;
 
 /// Which hooks feed the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -334,6 +335,7 @@ fn configure(
 ) -> Result<(), String> {
     let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
     fill_config!(rodata.cfg, options);
+    rodata.huffman = *huffman::kernel_table();
     rodata.cfg.task_storage = kernel.task_storage.into();
     rodata.cfg.stay = (tier == Tier::A && kernel.may_stay).into();
     rodata.cfg.conns_in_hash = (tier == Tier::B).into();

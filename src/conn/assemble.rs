@@ -1,14 +1,16 @@
-//! Two records of one request → a span.
+//! The records of one request → a span.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::http2::{Exchange, Exchanges};
 use crate::bpf::abi::{ev_connect, ev_span, open_req, types};
 use crate::event::{Event, RequestKey};
 use crate::proto::http1::RequestHead;
 use crate::span::{
-    Endpoint, ErrorType, HttpExchange, Link, Operation, Resource, Span, SpanId, SpanKind, TraceId,
+    Endpoint, ErrorType, GrpcCall, HttpExchange, HttpVersion, Link, Operation, Resource, Span, SpanId,
+    SpanKind, TraceId,
 };
 use crate::time::WallClock;
 
@@ -25,6 +27,7 @@ struct Ahead {
 struct Early {
     event: Box<ev_span>,
     ahead: Ahead,
+    exchange: Option<Exchange>,
     until: u64,
 }
 
@@ -54,6 +57,7 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Assembler {
     ahead: HashMap<RequestKey, Ahead>,
+    exchanges: Exchanges,
     max_ahead: usize,
     /// Reported as timed out, with the time of that: their end makes no second span.
     expired: HashMap<RequestKey, u64>,
@@ -68,6 +72,7 @@ impl Assembler {
     pub fn new(max_ahead: usize) -> Self {
         Self {
             ahead: HashMap::new(),
+            exchanges: Exchanges::default(),
             max_ahead,
             expired: HashMap::new(),
             early: Vec::new(),
@@ -92,9 +97,19 @@ impl Assembler {
                 self.ahead.insert((head.conn, head.stream), ahead);
                 None
             }
+            Event::Block(head, response, block, path) => {
+                let kept = self.exchanges.on_block(&head, response, block, path, self.max_ahead);
+                self.totals.too_many += u64::from(!kept);
+                None
+            }
+            Event::ConnEnd(end) => {
+                self.exchanges.on_end(end.conn);
+                None
+            }
             Event::Span(event, head) => {
                 let key = (event.conn, event.stream);
                 let ahead = self.ahead.remove(&key);
+                let exchange = self.exchanges.take(key);
                 if self.expired.remove(&key).is_some() {
                     return None;
                 }
@@ -113,17 +128,18 @@ impl Assembler {
                         unix_path: Box::default(),
                         since: event.hdr.ts,
                     });
-                    self.early.push(Early { event, ahead, until });
+                    self.early.push(Early { event, ahead, exchange, until });
                     return None;
                 };
                 let (head, path): (&[u8], &[u8]) = match &ahead {
                     Some(ahead) => (&ahead.head, &ahead.unix_path),
                     None => (head, &[]),
                 };
-                if head.is_empty() {
+                if head.is_empty() && exchange.is_none() {
                     self.totals.head_lost += 1;
                 }
-                Some(finished(&event, head, path, error_of(&event), clock, resource))
+                let known = Known { head, unix_path: path, exchange: exchange.as_ref() };
+                Some(finished(&event, &known, error_of(&event), clock, resource))
             }
             Event::Connect(connect) => {
                 let Some(resource) = resource(connect.hdr.tgid) else {
@@ -150,13 +166,15 @@ impl Assembler {
     ) -> Vec<Span> {
         let mut spans = Vec::new();
         for early in std::mem::take(&mut self.early) {
-            let Early { event, ahead, until } = early;
+            let Early { event, ahead, exchange, until } = early;
             match resource(event.hdr.tgid) {
                 Some(resource) => {
                     let error = error_of(&event);
-                    spans.push(finished(&event, &ahead.head, &ahead.unix_path, error, clock, resource));
+                    let known =
+                        Known { head: &ahead.head, unix_path: &ahead.unix_path, exchange: exchange.as_ref() };
+                    spans.push(finished(&event, &known, error, clock, resource));
                 }
-                None if now < until => self.early.push(Early { event, ahead, until }),
+                None if now < until => self.early.push(Early { event, ahead, exchange, until }),
                 None => self.totals.no_resource += 1,
             }
         }
@@ -190,14 +208,18 @@ impl Assembler {
                 Some(ahead) => (&ahead.head, &ahead.unix_path),
                 None => (open.head.get(..open.ev.captured.into()).unwrap_or_default(), &[]),
             };
-            spans.push(finished(&open.ev, head, path, Some(ErrorType::Timeout), clock, resource));
+            let exchange = self.exchanges.take(key);
+            let known = Known { head, unix_path: path, exchange: exchange.as_ref() };
+            spans.push(finished(&open.ev, &known, Some(ErrorType::Timeout), clock, resource));
         }
         let limit = now.saturating_sub(keep_ns.saturating_mul(2));
         let heads = self.ahead.len();
         self.ahead.retain(|_, ahead| ahead.since > limit);
         self.totals.span_lost += (heads - self.ahead.len()) as u64;
         // A connection that is still open after a day of silence will not report any more.
-        let limit = now.saturating_sub(86_400_000_000_000);
+        let silent = now.saturating_sub(86_400_000_000_000);
+        self.totals.span_lost += self.exchanges.forget_before(limit, silent);
+        let limit = silent;
         self.expired.retain(|_, at| *at > limit);
         spans
     }
@@ -208,6 +230,9 @@ fn reason(reason: types::end_reason) -> u8 {
 }
 
 fn error_of(event: &ev_span) -> Option<ErrorType> {
+    if event.reason == reason(types::end_reason::END_RESET) {
+        return Some(ErrorType::Reset(event.error));
+    }
     match (event.reason == reason(types::end_reason::END_CLOSED), event.error) {
         (false, _) => None,
         (true, 0) => Some(ErrorType::ConnectionClosed),
@@ -246,16 +271,99 @@ fn parent(id: [u8; 8]) -> Option<SpanId> {
     (id != [0; 8]).then_some(SpanId(id))
 }
 
+/// What is known of a request beside the record of its span.
+struct Known<'a> {
+    head: &'a [u8],
+    unix_path: &'a [u8],
+    exchange: Option<&'a Exchange>,
+}
+
+/// RST_STREAM's code for a request that nobody wants an answer to any more.
+const CANCEL: u16 = 8;
+const GRPC_CANCELLED: u32 = 1;
+const GRPC_DEADLINE_EXCEEDED: u32 = 4;
+
+/// A call that was given up has no trailers; its code is what the caller gets to see.
+fn grpc(request: &ev_span, exchange: &Exchange, error: &mut Option<ErrorType>) -> GrpcCall {
+    let fields = &exchange.request;
+    let mut status = exchange.response.grpc_status;
+    if status.is_none() && *error == Some(ErrorType::Reset(CANCEL)) {
+        let took = request.end_ts.saturating_sub(request.hdr.ts);
+        let late = fields.grpc_timeout_ns.is_some_and(|timeout| took >= timeout);
+        status = Some(if late { GRPC_DEADLINE_EXCEEDED } else { GRPC_CANCELLED });
+    }
+    if status.is_some() {
+        *error = None;
+    }
+    let path = fields.path.as_deref().unwrap_or_default();
+    GrpcCall {
+        method: path.strip_prefix('/').unwrap_or(path).into(),
+        host: fields.authority.as_deref().map(Into::into),
+        status,
+        request_body: request.request_body,
+        response_body: request.response_body,
+    }
+}
+
+fn http1(request: &ev_span, head: &[u8]) -> HttpExchange {
+    let head = RequestHead::parse(head);
+    HttpExchange {
+        method: head.method.into(),
+        path: head.path.into(),
+        query: head.query.map(Into::into),
+        host: head.host.map(Into::into),
+        scheme: if head.https { "https" } else { "http" },
+        user_agent: head.user_agent.map(Into::into),
+        version: if head.minor_version == 0 { HttpVersion::Http10 } else { HttpVersion::Http11 },
+        ..answer(request)
+    }
+}
+
+fn http2(request: &ev_span, exchange: Option<&Exchange>) -> HttpExchange {
+    let mut http = HttpExchange { version: HttpVersion::Http2, scheme: "http", ..answer(request) };
+    let Some(exchange) = exchange else { return http };
+    let fields = &exchange.request;
+    http.method = fields.method.as_deref().unwrap_or_default().into();
+    http.path = fields.path.as_deref().unwrap_or_default().into();
+    http.query = fields.query.as_deref().map(Into::into);
+    http.host = fields.authority.as_deref().map(Into::into);
+    http.user_agent = fields.user_agent.as_deref().map(Into::into);
+    if fields.scheme.as_deref() == Some("https") {
+        http.scheme = "https";
+    }
+    if http.status == 0 {
+        http.status = exchange.response.status.unwrap_or(0);
+    }
+    http
+}
+
+/// What the kernel side says about the answer.
+fn answer(request: &ev_span) -> HttpExchange {
+    let ends = [types::end_reason::END_COMPLETE, types::end_reason::END_UPGRADED];
+    HttpExchange {
+        status: request.status,
+        answered: ends.map(reason).contains(&request.reason),
+        request_body: request.request_body,
+        response_body: request.response_body,
+        ..HttpExchange::default()
+    }
+}
+
 fn finished(
     request: &ev_span,
-    head: &[u8],
-    unix_path: &[u8],
-    error: Option<ErrorType>,
+    known: &Known<'_>,
+    mut error: Option<ErrorType>,
     clock: &WallClock,
     resource: Arc<Resource>,
 ) -> Span {
     let server = u32::from(request.role) == types::role::ROLE_SERVER.0;
-    let head = RequestHead::parse(head);
+    let is_http2 = u32::from(request.flags) & types::span_flag::SPAN_HTTP2.0 != 0;
+    let operation = match known.exchange {
+        Some(exchange) if exchange.request.is_grpc() => Operation::Grpc(grpc(request, exchange, &mut error)),
+        exchange if is_http2 => Operation::Http(http2(request, exchange)),
+        _ => Operation::Http(http1(request, known.head)),
+    };
+    let unix_path = known.exchange.map_or(known.unix_path, |exchange| &exchange.unix_path);
     let (local, peer) = if u32::from(request.flags) & types::span_flag::SPAN_UNIX.0 == 0 {
         (address(request.laddr, request.lport), address(request.raddr, request.rport))
     } else if server {
@@ -278,18 +386,7 @@ fn finished(
         resource,
         local,
         peer,
-        operation: Operation::Http(HttpExchange {
-            method: head.method.into(),
-            path: head.path.into(),
-            query: head.query.map(Into::into),
-            host: head.host.map(Into::into),
-            scheme: if head.https { "https" } else { "http" },
-            user_agent: head.user_agent.map(Into::into),
-            minor_version: head.minor_version,
-            status: request.status,
-            request_body: request.request_body,
-            response_body: request.response_body,
-        }),
+        operation,
         error,
     }
 }
@@ -363,7 +460,7 @@ mod tests {
         let second = assembler.on_event(span(1, 1, types::end_reason::END_COMPLETE), &clock, named).unwrap();
         let path = |span: Span| match span.operation {
             Operation::Http(http) => http.path,
-            Operation::Connect => "".into(),
+            Operation::Grpc(_) | Operation::Connect => "".into(),
         };
         assert_eq!((&*path(first), &*path(second)), ("/a", "/long"));
     }

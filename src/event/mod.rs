@@ -5,7 +5,7 @@ mod recording;
 use plain::Plain;
 use thiserror::Error;
 
-use crate::bpf::abi::{ev_connect, ev_hdr, ev_head, ev_proc, ev_span, types};
+use crate::bpf::abi::{ev_conn_end, ev_connect, ev_hdr, ev_head, ev_proc, ev_span, types};
 
 pub use recording::{Recording, RecordingError, Writer};
 
@@ -17,6 +17,10 @@ pub type RequestKey = (u64, u32);
 pub enum Event<'a> {
     /// A head that is too long for the span's record, with the server's path of a unix socket.
     Head(ev_head, &'a [u8], &'a [u8]),
+    /// A header block of HTTP/2: the client's or, if the flag says so, the server's.
+    Block(ev_head, bool, &'a [u8], &'a [u8]),
+    /// No more blocks of this HTTP/2 connection.
+    ConnEnd(ev_conn_end),
     /// A request is over; with its head, unless that came ahead.
     Span(Box<ev_span>, &'a [u8]),
     /// A connect failed.
@@ -83,13 +87,19 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
     let header: ev_hdr = copy(record, 0)?;
     let short = DecodeError::Short { len: record.len(), kind: header.kind };
     match types::ev_kind(header.kind) {
-        types::ev_kind::EV_HEAD => {
+        kind @ (types::ev_kind::EV_HEAD
+        | types::ev_kind::EV_REQUEST_BLOCK
+        | types::ev_kind::EV_RESPONSE_BLOCK) => {
             let event: ev_head = copy(record, header.kind)?;
             let rest = record.get(size_of::<ev_head>()..).ok_or(short)?;
             let (head, rest) = rest.split_at_checked(event.captured as usize).ok_or(short)?;
             let path = rest.get(..event.unix_len as usize).ok_or(short)?;
-            Ok(Event::Head(event, head, path))
+            Ok(match kind {
+                types::ev_kind::EV_HEAD => Event::Head(event, head, path),
+                _ => Event::Block(event, kind == types::ev_kind::EV_RESPONSE_BLOCK, head, path),
+            })
         }
+        types::ev_kind::EV_CONN_END => Ok(Event::ConnEnd(copy(record, header.kind)?)),
         types::ev_kind::EV_SPAN => {
             let event: Box<ev_span> = Box::new(copy(record, header.kind)?);
             let rest = record.get(size_of::<ev_span>()..).ok_or(short)?;

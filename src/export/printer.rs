@@ -123,15 +123,25 @@ fn line(span: &Span) -> String {
         Operation::Http(http) => {
             (http.status, printable(&http.path), format!("{}B/{}B", http.request_body, http.response_body))
         }
+        Operation::Grpc(call) => (
+            call.status.unwrap_or(0).try_into().unwrap_or(u16::MAX),
+            Cow::Borrowed(""),
+            format!("{}B/{}B", call.request_body, call.response_body),
+        ),
         Operation::Connect => (0, Cow::Borrowed(""), String::new()),
     };
-    let kind = if span.kind == SpanKind::Server { "HTTP" } else { "HTTPClient" };
+    let kind = match (&span.operation, span.kind) {
+        (Operation::Grpc(_), SpanKind::Server) => "GRPC",
+        (Operation::Grpc(_), SpanKind::Client) => "GRPCClient",
+        (_, SpanKind::Server) => "HTTP",
+        (_, SpanKind::Client) => "HTTPClient",
+    };
     let parent = span.parent.map(|id| id.to_string()).unwrap_or_default();
     format!(
         "{} ({}us) {kind} {status} {} {target} [{}]->[{}] {sizes} svc=[{}] traceparent=[00-{}-{}[{parent}]-{:02x}]\n",
         span.start_ns,
         (span.end_ns - span.start_ns) / 1000,
-        name(span),
+        printable(name(span)),
         if span.kind == SpanKind::Server { end(&span.peer) } else { end(&span.local) },
         if span.kind == SpanKind::Server { end(&span.local) } else { end(&span.peer) },
         printable(&span.resource.service_name),

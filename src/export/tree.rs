@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::printer::printable;
-use crate::span::{Link, Operation, Span, SpanId, SpanKind, TraceId, error_type, name};
+use crate::span::{Link, Operation, Span, SpanId, SpanKind, TraceId, error_type, grpc_code, name};
 
 const QUIET: Duration = Duration::from_millis(300);
 /// How long a trace waits for a parent on this host, which ends after its calls.
@@ -144,10 +144,11 @@ impl Tree {
                 Some(_) => format!(" {}?…", printable(&http.path)),
                 None => format!(" {}", printable(&http.path)),
             },
-            Operation::Connect => String::new(),
+            Operation::Grpc(_) | Operation::Connect => String::new(),
         };
         let status = match &span.operation {
             Operation::Http(http) if http.status != 0 => http.status.to_string(),
+            Operation::Grpc(call) => call.status.map_or("-".to_owned(), |code| grpc_code(code).into_owned()),
             _ => "-".to_owned(),
         };
         let kind = if span.kind == SpanKind::Server { "server" } else { "client" };
@@ -160,7 +161,7 @@ impl Tree {
         format!(
             "{} {kind} {}{target}  {status}  {}.{:03} ms  span={} parent={parent} ({}){error}",
             self.paint("36", &printable(&span.resource.service_name)),
-            name(span),
+            printable(name(span)),
             micros / 1000,
             micros % 1000,
             span.span_id,

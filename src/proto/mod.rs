@@ -1,3 +1,4 @@
 //! Pure parsers: no I/O, no clock, no threads.
 
 pub mod http1;
+pub mod http2;

@@ -1,11 +1,11 @@
-//! Names, attributes and status of a span, by the OpenTelemetry semantic conventions for HTTP.
+//! Names, attributes and status of a span, by the OpenTelemetry semantic conventions for HTTP and RPC.
 
 use std::borrow::Cow;
 
 use nix::errno::Errno;
 use percent_encoding::percent_decode_str;
 
-use super::{Endpoint, ErrorType, HttpExchange, Operation, Span, SpanKind};
+use super::{Endpoint, ErrorType, GrpcCall, HttpExchange, Operation, Span, SpanKind};
 
 /// Value of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,14 +104,71 @@ fn method(http: &HttpExchange) -> &'static str {
     METHODS.iter().find(|known| **known == &*http.method).unwrap_or(&"_OTHER")
 }
 
-/// Name of the span: the method alone, as no route is known and a path has no bound.
+/// Codes of gRPC, by number.
+const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// Codes that tell of a fault of the server: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+const GRPC_FAULTS: [u32; 6] = [2, 4, 12, 13, 14, 15];
+
+/// Codes of RST_STREAM (RFC 9113 7), by number.
+const RESET_CODES: [&str; 14] = [
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+];
+
+fn coded(names: &[&'static str], code: u32) -> Cow<'static, str> {
+    match usize::try_from(code).ok().and_then(|code| names.get(code)) {
+        Some(name) => Cow::Borrowed(name),
+        None => code.to_string().into(),
+    }
+}
+
+/// The name of a gRPC status code.
 #[must_use]
-pub fn name(span: &Span) -> &'static str {
+pub fn grpc_code(code: u32) -> Cow<'static, str> {
+    coded(&GRPC_CODES, code)
+}
+
+/// Name of the span. Of HTTP it is the method alone, as no route is known and a path has no bound.
+#[must_use]
+pub fn name(span: &Span) -> &str {
     match &span.operation {
         Operation::Http(http) => match method(http) {
             "_OTHER" => "HTTP",
             known => known,
         },
+        Operation::Grpc(call) if call.method.is_empty() => "grpc",
+        Operation::Grpc(call) => &call.method,
         Operation::Connect => "CONNECT",
     }
 }
@@ -128,6 +185,7 @@ pub fn error_type(span: &Span) -> Option<Cow<'static, str>> {
     match span.error {
         Some(ErrorType::ConnectionClosed) => return Some("connection_closed".into()),
         Some(ErrorType::Timeout) => return Some("timeout".into()),
+        Some(ErrorType::Reset(code)) => return Some(coded(&RESET_CODES, code.into())),
         Some(ErrorType::Errno(errno)) => {
             let known = Errno::from_raw(errno);
             return Some(match known {
@@ -137,12 +195,23 @@ pub fn error_type(span: &Span) -> Option<Cow<'static, str>> {
         }
         None => {}
     }
-    let Operation::Http(http) = &span.operation else { return Some("_OTHER".into()) };
-    let bad = match span.kind {
-        SpanKind::Server => http.status == 0 || http.status >= 500,
-        SpanKind::Client => http.status == 0 || http.status >= 400,
+    let http = match &span.operation {
+        Operation::Http(http) => http,
+        Operation::Grpc(call) => {
+            let status = call.status?;
+            let bad = match span.kind {
+                SpanKind::Server => GRPC_FAULTS.contains(&status),
+                SpanKind::Client => status != 0,
+            };
+            return bad.then(|| grpc_code(status));
+        }
+        Operation::Connect => return Some("_OTHER".into()),
     };
-    bad.then(|| if http.status == 0 { "_OTHER".into() } else { http.status.to_string().into() })
+    if http.status == 0 {
+        return (!http.answered).then(|| "_OTHER".into());
+    }
+    let least = if span.kind == SpanKind::Server { 500 } else { 400 };
+    (http.status >= least).then(|| http.status.to_string().into())
 }
 
 /// Host and port of an authority; an IPv6 address keeps no brackets.
@@ -183,6 +252,7 @@ pub fn attributes(span: &Span, with_link: bool) -> Vec<Attribute> {
     let server_end = if server { &span.local } else { &span.peer };
     match &span.operation {
         Operation::Http(http) => push_http(&mut out, span, http, server_end),
+        Operation::Grpc(call) => push_grpc(&mut out, call, server_end),
         Operation::Connect => push_endpoint(&mut out, server_end, "server.address", Some("server.port")),
     }
     if server {
@@ -200,16 +270,9 @@ pub fn attributes(span: &Span, with_link: bool) -> Vec<Attribute> {
     out
 }
 
-fn push_http(out: &mut Vec<Attribute>, span: &Span, http: &HttpExchange, server_end: &Endpoint) {
-    let method = method(http);
-    out.push(("http.request.method", Value::Str(method.into())));
-    if method == "_OTHER" {
-        out.push(("http.request.method_original", Value::from(&*http.method)));
-    }
-    if http.status != 0 {
-        out.push(("http.response.status_code", Value::Int(http.status.into())));
-    }
-    let host = http.host.as_deref().map(without_user).filter(|host| !host.is_empty()).map(authority);
+/// The server by the name that the client has for it, else by its address.
+fn push_server(out: &mut Vec<Attribute>, host: Option<&str>, server_end: &Endpoint) {
+    let host = host.map(without_user).filter(|host| !host.is_empty()).map(authority);
     match host {
         Some((name, port)) => {
             out.push(("server.address", name.into()));
@@ -223,6 +286,29 @@ fn push_http(out: &mut Vec<Attribute>, span: &Span, http: &HttpExchange, server_
         }
         None => push_endpoint(out, server_end, "server.address", Some("server.port")),
     }
+}
+
+fn push_grpc(out: &mut Vec<Attribute>, call: &GrpcCall, server_end: &Endpoint) {
+    out.push(("rpc.system.name", Value::Str("grpc".into())));
+    if !call.method.is_empty() {
+        out.push(("rpc.method", Value::from(&*call.method)));
+    }
+    if let Some(status) = call.status {
+        out.push(("rpc.response.status_code", Value::Str(grpc_code(status))));
+    }
+    push_server(out, call.host.as_deref(), server_end);
+}
+
+fn push_http(out: &mut Vec<Attribute>, span: &Span, http: &HttpExchange, server_end: &Endpoint) {
+    let method = method(http);
+    out.push(("http.request.method", Value::Str(method.into())));
+    if method == "_OTHER" {
+        out.push(("http.request.method_original", Value::from(&*http.method)));
+    }
+    if http.status != 0 {
+        out.push(("http.response.status_code", Value::Int(http.status.into())));
+    }
+    push_server(out, http.host.as_deref(), server_end);
     let query = http.query.as_deref().map(redacted);
     if span.kind == SpanKind::Server {
         out.push(("url.scheme", Value::Str(http.scheme.into())));
@@ -246,8 +332,7 @@ fn push_http(out: &mut Vec<Attribute>, span: &Span, http: &HttpExchange, server_
     }
     out.push(("http.request.body.size", Value::Int(i64::try_from(http.request_body).unwrap_or(i64::MAX))));
     out.push(("http.response.body.size", Value::Int(i64::try_from(http.response_body).unwrap_or(i64::MAX))));
-    let version = if http.minor_version == 0 { "1.0" } else { "1.1" };
-    out.push(("network.protocol.version", Value::Str(version.into())));
+    out.push(("network.protocol.version", Value::Str(http.version.as_str().into())));
     if let Some(agent) = &http.user_agent {
         out.push(("user_agent.original", Value::from(&**agent)));
     }

@@ -5,7 +5,8 @@
 mod attributes;
 mod model;
 
-pub use attributes::{Attribute, Value, attributes, error_type, is_error, name};
+pub use attributes::{Attribute, Value, attributes, error_type, grpc_code, is_error, name};
 pub use model::{
-    Endpoint, ErrorType, HttpExchange, Link, Operation, Resource, Span, SpanId, SpanKind, TraceId,
+    Endpoint, ErrorType, GrpcCall, HttpExchange, HttpVersion, Link, Operation, Resource, Span, SpanId,
+    SpanKind, TraceId,
 };

@@ -103,11 +103,13 @@ pub enum ErrorType {
     ConnectionClosed,
     /// Still open at `max_transaction_time`.
     Timeout,
+    /// HTTP/2: the stream was reset with this code (RFC 9113 7).
+    Reset(u16),
     /// A failed system call: the errno (ECONNREFUSED, ECONNRESET, ETIMEDOUT, …).
     Errno(i32),
 }
 
-/// An HTTP/1 request with the answer to it.
+/// An HTTP request with the answer to it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct HttpExchange {
     /// The method token as sent.
@@ -116,27 +118,70 @@ pub struct HttpExchange {
     pub path: Box<str>,
     /// The query without its `?`, when there is one.
     pub query: Option<Box<str>>,
-    /// Host and port of the absolute-form target, else of the `Host` header.
+    /// Host and port of `:authority` or the absolute-form target, else of the `Host` header.
     pub host: Option<Box<str>>,
-    /// `http` or `https` (from an absolute-form target).
+    /// `http` or `https` (from `:scheme`, or an absolute-form target).
     pub scheme: &'static str,
     /// `User-Agent`, when it was within the captured part of the head.
     pub user_agent: Option<Box<str>>,
-    /// Minor version: 0 or 1.
-    pub minor_version: u8,
-    /// Status of the final response; 0 when none came.
+    /// Version of HTTP.
+    pub version: HttpVersion,
+    /// Status of the final response; 0 when none came, or it is not known.
     pub status: u16,
+    /// The answer was complete, whether or not its status is known.
+    pub answered: bool,
     /// Body bytes of the request, framing excluded.
     pub request_body: u64,
     /// Body bytes of the response, framing excluded.
     pub response_body: u64,
 }
 
+/// Version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum HttpVersion {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    #[default]
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
+impl HttpVersion {
+    /// The value of `network.protocol.version`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => "2",
+        }
+    }
+}
+
+/// A gRPC call: one stream, of whatever kind.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct GrpcCall {
+    /// `package.Service/Method`; empty where it is not known.
+    pub method: Box<str>,
+    /// Host and port of `:authority`.
+    pub host: Option<Box<str>>,
+    /// `grpc-status`; none where no trailers came, or it is not known.
+    pub status: Option<u32>,
+    /// Bytes of the messages and their frames, client to server.
+    pub request_body: u64,
+    /// ... and back.
+    pub response_body: u64,
+}
+
 /// What the span did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// One HTTP/1 exchange.
+    /// One HTTP exchange.
     Http(HttpExchange),
+    /// One gRPC call.
+    Grpc(GrpcCall),
     /// A TCP connect that failed.
     Connect,
 }

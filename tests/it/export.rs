@@ -36,7 +36,6 @@ pub(crate) fn span(number: u8) -> Span {
             query: Some("token=x&y=1".into()),
             host: Some("shop.example:81".into()),
             scheme: "http",
-            minor_version: 1,
             status: 503,
             ..HttpExchange::default()
         }),

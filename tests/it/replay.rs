@@ -36,7 +36,7 @@ fn assembled(records: &[Vec<u8>]) -> (Vec<Span>, Assembler) {
 fn path(span: &Span) -> &str {
     match &span.operation {
         Operation::Http(http) => &http.path,
-        Operation::Connect => "",
+        Operation::Grpc(_) | Operation::Connect => "",
     }
 }
 
