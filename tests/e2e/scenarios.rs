@@ -435,7 +435,7 @@ fn fetch(app: &str) -> io::Result<()> {
     match app {
         "node/grpc" => {
             fs::copy(&list[0], dir.join("package.json"))?;
-            command.args(["npm", "install", "--silent", "--no-audit", "--no-fund"]).current_dir(&dir);
+            command.args(["npm", "install", "--loglevel=error", "--no-audit", "--no-fund"]).current_dir(&dir);
         }
         "go/grpc" => {
             command.arg(which("go").unwrap_or_default()).args(["mod", "download"]);
@@ -456,8 +456,9 @@ fn fetch(app: &str) -> io::Result<()> {
     } else {
         let said = [output.stderr, output.stdout].concat();
         let said = String::from_utf8_lossy(&said);
-        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
-        Err(io::Error::other(format!("the libraries of {app} could not be had: {last}")))
+        let is_error = |line: &&str| line.contains("rror") || line.contains("ERR");
+        let why = said.lines().find(is_error).or(said.lines().last()).unwrap_or("it took too long");
+        Err(io::Error::other(format!("the libraries of {app} could not be had: {why}")))
     }
 }
 
