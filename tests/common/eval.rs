@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
+use super::load::GRPC_PREFIX;
+
 /// The kinds that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -23,18 +25,22 @@ pub struct SpanRec {
     pub kind: Kind,
     pub name: String,
     pub service: String,
-    /// Path without query, of `url.path` or `url.full`; empty when the span has none.
+    /// Path without query, of `url.path` or `url.full`, of a gRPC span `/` and `rpc.method`; empty when the span has none.
     pub path: String,
     /// `server.port`, else the port in `url.full`, else 0.
     pub port: u16,
+    /// It has `rpc.method`.
+    pub grpc: bool,
+    /// What is wrong with the name and the attributes of a gRPC span of an answered call.
+    pub fault: Option<String>,
 }
 
 /// What a span is about: equal for all spans of one request, different for all others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum About {
-    /// `/r/<id>`
+    /// `/r/<id>`, or the method `hop.Chain/<id>`
     Request(String),
-    /// `/bg/<service>/<pid>-<n>`: a call of a program by itself.
+    /// `/bg/<service>/<pid>-<n>`, or the method `hop.Chain/bg-<service>-<pid>-<n>`: a call of a program by itself.
     Background(String),
     /// Any other path (warming up).
     Path(String),
@@ -49,6 +55,12 @@ impl SpanRec {
             About::Request(id.to_owned())
         } else if let Some(rest) = self.path.strip_prefix("/bg/") {
             About::Background(rest.to_owned())
+        } else if let Some(id) = self.path.strip_prefix(GRPC_PREFIX) {
+            match id.strip_prefix("bg-").and_then(|call| call.split_once('-')) {
+                Some((service, number)) => About::Background(format!("{service}/{number}")),
+                None if id.starts_with("warm-") => About::Path(self.path.clone()),
+                None => About::Request(id.to_owned()),
+            }
         } else if self.path.is_empty() {
             About::Nothing
         } else {
@@ -80,6 +92,8 @@ pub struct Expected {
     pub chain: Vec<u16>,
     /// Ids that were answered; for each the remote parent, where the request carried one.
     pub requests: BTreeMap<String, Option<Remote>>,
+    /// They are gRPC calls.
+    pub grpc: bool,
 }
 
 impl Expected {
@@ -118,6 +132,8 @@ pub struct Report {
     pub dangling: usize,
     /// Spans of a request at a port or of a kind that is not in the chain.
     pub unexpected: Vec<String>,
+    /// Spans of the requests that are gRPC and should not be, or the reverse, or say something wrong.
+    pub faulty: Vec<String>,
     /// CLIENT and SERVER spans of background calls, and the SERVER spans among them that hang on their CLIENT span.
     pub background_clients: usize,
     pub background_servers: usize,
@@ -144,7 +160,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "complete {}/{}, spans {}/{}, wrong {}, duplicates {}, unlinked {}, dangling {}, unexpected {}, background {} calls {} joined {} missing, pathless {}",
+            "complete {}/{}, spans {}/{}, wrong {}, duplicates {}, unlinked {}, dangling {}, unexpected {}, faulty {}, background {} calls {} joined {} missing, pathless {}",
             self.complete,
             self.requests,
             self.found_spans,
@@ -154,6 +170,7 @@ impl fmt::Display for Report {
             self.unlinked,
             self.dangling,
             self.unexpected.len(),
+            self.faulty.len(),
             self.background_clients,
             self.background_joined,
             self.background_missing,
@@ -200,6 +217,12 @@ pub fn evaluate(spans: &[SpanRec], from: usize, expected: &Expected) -> Report {
         let about = span.about();
         match &about {
             About::Request(id) if expected.requests.contains_key(id) => {
+                if span.grpc != expected.grpc {
+                    let what = if span.grpc { "gRPC" } else { "not gRPC" };
+                    report.faulty.push(format!("{} is {what}", describe(span)));
+                } else if let Some(fault) = &span.fault {
+                    report.faulty.push(format!("{} has {fault}", describe(span)));
+                }
                 if hops.contains(&(span.kind, span.port)) {
                     let same = places.entry((id.clone(), span.kind, span.port)).or_default();
                     duplicate |= !same.is_empty();
@@ -356,6 +379,8 @@ mod tests {
             service: "test".into(),
             path: path.into(),
             port,
+            grpc: false,
+            fault: None,
         }
     }
 
@@ -389,7 +414,11 @@ mod tests {
     }
 
     fn expected(count: u64) -> Expected {
-        Expected { chain: CHAIN.to_vec(), requests: (1..=count).map(|n| (format!("t-{n}"), None)).collect() }
+        Expected {
+            chain: CHAIN.to_vec(),
+            requests: (1..=count).map(|n| (format!("t-{n}"), None)).collect(),
+            grpc: false,
+        }
     }
 
     #[test]
@@ -575,6 +604,31 @@ mod tests {
         spans.push(span(1, 800, 0, Kind::Server, "/warm/1", CHAIN[0]));
         spans[1].parent = Some(id8(800));
         assert!(!evaluate(&spans, 0, &expected(1)).wrong.is_empty());
+    }
+
+    #[test]
+    fn methods_have_the_id_as_paths_have_it() {
+        let about = |path: &str| span(1, 1, 0, Kind::Server, path, 1).about();
+        assert_eq!(about("/hop.Chain/t-1"), About::Request("t-1".into()));
+        assert_eq!(about("/hop.Chain/bg-A-77-5"), about("/bg/A/77-5"));
+        assert_eq!(about("/hop.Chain/warm-1"), About::Path("/hop.Chain/warm-1".into()));
+        assert_eq!(about("//hop.Chain/t-1"), About::Path("//hop.Chain/t-1".into()));
+    }
+
+    #[test]
+    fn spans_of_calls_must_be_grpc_and_say_it_right() {
+        let mut spans = request(1);
+        for span in &mut spans {
+            (span.path, span.grpc) = ("/hop.Chain/t-1".into(), true);
+        }
+        let mut want = expected(1);
+        assert_eq!(evaluate(&spans, 0, &want).faulty.len(), 5);
+        want.grpc = true;
+        let report = evaluate(&spans, 0, &want);
+        assert_eq!((report.complete, report.faulty.len()), (1, 0));
+        spans[0].grpc = false;
+        spans[1].fault = Some("no status".into());
+        assert_eq!(evaluate(&spans, 0, &want).faulty.len(), 2);
     }
 
     #[test]

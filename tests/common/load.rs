@@ -1,4 +1,5 @@
 //! Load with ids: an HTTP/1.1 client over plain sockets that knows exactly what it sent and what came back.
+//! HTTP/2 and gRPC are in `load_h2`.
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,14 +9,39 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// What is spoken along the chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wire {
+    #[default]
+    Http1,
+    /// Without TLS, by prior knowledge.
+    Http2,
+    /// Unary, over that.
+    Grpc,
+}
+
+/// What the paths of gRPC calls begin with; the method is the id.
+pub const GRPC_PREFIX: &str = "/hop.Chain/";
+
+impl Wire {
+    /// The path of the request with this id.
+    pub fn path(self, id: &str) -> String {
+        match self {
+            Self::Http1 | Self::Http2 => format!("/r/{id}"),
+            Self::Grpc => format!("{GRPC_PREFIX}{id}"),
+        }
+    }
+}
+
 /// What to send.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub port: u16,
-    /// Ids are `<tag>-<n>`, `n` from 0; the path is `/r/<id>`.
+    pub wire: Wire,
+    /// Ids are `<tag>-<n>`, `n` from 0; the path is `/r/<id>`, of gRPC `/hop.Chain/<id>`.
     pub tag: String,
     pub requests: usize,
-    /// So many at a time, each on a connection of its own.
+    /// So many at a time, each on a connection of its own; HTTP/2 has up to 16 of them on one.
     pub concurrency: usize,
     /// Every second request carries a `traceparent` of its own.
     pub traceparent: bool,
@@ -24,7 +50,7 @@ pub struct Plan {
     pub limit: Duration,
 }
 
-/// How the client uses its connections.
+/// How the client uses its connections. HTTP/2 keeps them but for `Once`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Connections {
     /// Half of them are kept alive, half are used once; with one alone, half of its requests.
@@ -62,12 +88,23 @@ pub fn carries(plan: &Plan, n: usize) -> bool {
     plan.traceparent && n % 2 == 1
 }
 
+/// The `traceparent` of request `n`, where it carries one.
+pub fn traceparent(plan: &Plan, id: &str, n: usize) -> Option<String> {
+    carries(plan, n).then(|| {
+        let (trace, parent) = remote_parent(id);
+        format!("00-{}-{}-01", hex(&trace), hex(&parent))
+    })
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Sends everything.
 pub fn run(plan: &Plan) -> Outcome {
+    if plan.wire != Wire::Http1 {
+        return super::load_h2::run(plan);
+    }
     let started = Instant::now();
     let next = AtomicUsize::new(0);
     let outcome = Mutex::new(Outcome::default());
@@ -122,13 +159,9 @@ fn request(
     keep: bool,
     connection: &mut Option<BufReader<TcpStream>>,
 ) -> io::Result<()> {
-    let extra = if carries(plan, n) {
-        let (trace, parent) = remote_parent(id);
-        format!("traceparent: 00-{}-{}-01\r\n", hex(&trace), hex(&parent))
-    } else {
-        String::new()
-    };
-    let path = format!("/r/{id}");
+    let extra =
+        traceparent(plan, id, n).map_or_else(String::new, |parent| format!("traceparent: {parent}\r\n"));
+    let path = plan.wire.path(id);
     let (status, body) = get(plan.port, &path, &extra, keep, connection)?;
     let text = String::from_utf8_lossy(&body);
     if status != 200 {
@@ -137,13 +170,24 @@ fn request(
             text.chars().take(120).collect::<String>()
         )));
     }
-    if !text.trim_end().ends_with(&format!("C {path}")) {
-        return Err(io::Error::other(format!(
-            "wrong answer: {}",
-            text.chars().take(120).collect::<String>()
-        )));
+    wrong_answer(&path, &body).map_or(Ok(()), Err)
+}
+
+/// What is wrong with the answer to `path`: it went through the whole chain, or it did not.
+pub fn wrong_answer(path: &str, body: &[u8]) -> Option<io::Error> {
+    let text = String::from_utf8_lossy(body);
+    (!text.trim_end().ends_with(&format!("C {path}")))
+        .then(|| io::Error::other(format!("wrong answer: {}", text.chars().take(120).collect::<String>())))
+}
+
+/// Asks for `/warm/<n>`, whatever comes of it.
+pub fn warm(wire: Wire, port: u16, n: usize) {
+    if wire == Wire::Http1 {
+        let _ = get(port, &format!("/warm/{n}"), "", false, &mut None);
+    } else {
+        let path = if wire == Wire::Grpc { format!("{GRPC_PREFIX}warm-{n}") } else { format!("/warm/{n}") };
+        let _ = super::load_h2::ask(wire, port, &path);
     }
-    Ok(())
 }
 
 /// One GET. A kept-alive connection that the server closed before any byte of the answer is replaced once.

@@ -258,7 +258,25 @@ fn integer(attributes: &[KeyValue], key: &str) -> Option<i64> {
 pub fn records(request: &ExportTraceServiceRequest) -> Vec<SpanRec> {
     let record = |service: &str, span: &Span| {
         let url = text(&span.attributes, "url.path").or_else(|| text(&span.attributes, "url.full"));
-        let (path, url_port) = url.map(split_url).unwrap_or_default();
+        let (mut path, url_port) = url.map(split_url).unwrap_or_default();
+        let method = text(&span.attributes, "rpc.method");
+        let mut fault = None;
+        if let Some(method) = method {
+            path = format!("/{method}");
+            let says = [
+                ("the name", span.name.as_str(), method),
+                ("rpc.system.name", text(&span.attributes, "rpc.system.name").unwrap_or(""), "grpc"),
+                (
+                    "rpc.response.status_code",
+                    text(&span.attributes, "rpc.response.status_code").unwrap_or(""),
+                    "OK",
+                ),
+            ];
+            fault = says
+                .iter()
+                .find(|(_, is, wanted)| is != wanted)
+                .map(|(what, is, wanted)| format!("{what} {is:?}, not {wanted:?}"));
+        }
         let port =
             integer(&span.attributes, "server.port").and_then(|port| u16::try_from(port).ok()).or(url_port);
         SpanRec {
@@ -275,6 +293,8 @@ pub fn records(request: &ExportTraceServiceRequest) -> Vec<SpanRec> {
             service: service.to_owned(),
             path,
             port: port.unwrap_or(0),
+            grpc: method.is_some(),
+            fault,
         }
     };
     request
@@ -397,6 +417,27 @@ mod tests {
         BufReader::new(stream).read_line(&mut line).unwrap();
         assert!(line.contains("400"), "{line}");
         assert_eq!(sink.requests(), Requests { http: 2, http_gzip: 1, bad: 1, ..Requests::default() });
+    }
+
+    #[test]
+    fn a_span_of_grpc_has_its_method_for_a_path_and_says_so() {
+        let string = |key: &str, text: &str| KeyValue {
+            key: key.into(),
+            value: Some(AnyValue { value: Some(Value::StringValue(text.into())) }),
+            ..KeyValue::default()
+        };
+        let mut request = sample("x");
+        let span = &mut request.resource_spans[0].scope_spans[0].spans[0];
+        span.name = "hop.Chain/x".into();
+        span.attributes.retain(|kv| kv.key == "server.port");
+        span.attributes.push(string("rpc.method", "hop.Chain/x"));
+        span.attributes.push(string("rpc.system.name", "grpc"));
+        let record = records(&request).remove(0);
+        assert_eq!((record.path.as_str(), record.port, record.grpc), ("/hop.Chain/x", 8080, true));
+        assert!(record.fault.unwrap().contains("status_code"));
+        let span = &mut request.resource_spans[0].scope_spans[0].spans[0];
+        span.attributes.push(string("rpc.response.status_code", "OK"));
+        assert_eq!(records(&request)[0].fault, None);
     }
 
     #[test]

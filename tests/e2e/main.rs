@@ -17,7 +17,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::eval::{About, Expected, Kind, Report, evaluate};
-use common::load::{self, Connections, Outcome, Plan};
+use common::load::{self, Connections, Outcome, Plan, Wire};
 use common::otlp_sink::Sink;
 use common::services::{Process, free_ports, wait_until};
 use scenarios::{Class, Scenario};
@@ -245,16 +245,16 @@ pub fn spanwire(
 }
 
 /// Sends `/warm/<n>` until a server span of every hop has come, which is how long spanwire needs to be there.
-fn warm_up(sink: &Sink, ports: &[u16], spanwire: &mut Process) -> Result<Duration, String> {
+fn warm_up(wire: Wire, sink: &Sink, ports: &[u16], spanwire: &mut Process) -> Result<Duration, String> {
     let started = Instant::now();
     let mut first = None;
     for n in 0..200 {
-        let _ = load::get(ports[0], &format!("/warm/{n}"), "", false, &mut None);
+        load::warm(wire, ports[0], n);
         let seen = ports
             .iter()
             .filter(|port| {
                 sink.count(0, |span| {
-                    span.kind == Kind::Server && span.port == **port && span.path.starts_with("/warm/")
+                    span.kind == Kind::Server && span.port == **port && span.path.contains("/warm")
                 }) > 0
             })
             .count();
@@ -294,7 +294,7 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
         let process =
             spanwire(options, dir.path(), &ports, scenario.also_exe, protocol, port, &[]).map_err(text)?;
         let process = tracer.insert(process);
-        first = Some(warm_up(&sink, &ports, process)?);
+        first = Some(warm_up(scenario.wire, &sink, &ports, process)?);
         // A process is linked by its only open request once it has been watched for half a second.
         std::thread::sleep(Duration::from_millis(600));
     }
@@ -305,6 +305,7 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
         let from = sink.len();
         let plan = Plan {
             port: ports[0],
+            wire: scenario.wire,
             tag: format!("{}-{concurrency}", scenario.name),
             requests: (requests(*concurrency) * many * scenario.percent / 100).max(20),
             concurrency: *concurrency,
@@ -378,7 +379,7 @@ fn judge(
     from: usize,
     failures: &mut Vec<String>,
 ) -> Report {
-    let prefix = format!("/r/{}-", plan.tag);
+    let prefix = plan.wire.path(&format!("{}-", plan.tag));
     let wanted = outcome.answered.len() * 5;
     let (mut seen, mut since) = (0, Instant::now());
     // All are there, or nothing new for 3 s. Background calls go on meanwhile.
@@ -397,7 +398,7 @@ fn judge(
         load::carries(plan, n).then(|| load::remote_parent(id))
     };
     let requests: BTreeMap<_, _> = outcome.answered.iter().map(|id| (id.clone(), remote(id))).collect();
-    let expected = Expected { chain: ports.to_vec(), requests };
+    let expected = Expected { chain: ports.to_vec(), requests, grpc: plan.wire == Wire::Grpc };
     let spans = sink.spans();
     let report = evaluate(&spans, from, &expected);
 
@@ -415,6 +416,10 @@ fn judge(
     demand(
         report.unexpected.is_empty(),
         format!("{} unexpected spans, first: {}", report.unexpected.len(), first(&report.unexpected)),
+    );
+    demand(
+        report.faulty.is_empty(),
+        format!("{} spans say something wrong, first: {}", report.faulty.len(), first(&report.faulty)),
     );
     if scenario.class == Class::Threads {
         demand(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Options;
-use crate::common::load::{self, Connections, Plan};
+use crate::common::load::{self, Connections, Plan, Wire};
 use crate::common::otlp_sink::{sample, send_grpc, send_http_gzip};
 use crate::common::services::{Process, free_ports, wait_until};
 use crate::scenarios::{self, venv};
@@ -157,7 +157,7 @@ pub fn run(name: &str, options: &Options) -> Result<String, String> {
     let mut n = 0;
     let ready = wait_until(Duration::from_secs(15), || {
         n += 1;
-        let _ = load::get(ports[0], &format!("/warm/{n}"), "", false, &mut None);
+        load::warm(Wire::Http1, ports[0], n);
         std::thread::sleep(Duration::from_millis(50));
         fs::read_to_string(&out).is_ok_and(|text| text.contains("/warm/")) || tracer.exited().is_some()
     });
@@ -167,6 +167,7 @@ pub fn run(name: &str, options: &Options) -> Result<String, String> {
     std::thread::sleep(Duration::from_millis(500));
     let plan = Plan {
         port: ports[0],
+        wire: Wire::Http1,
         tag: name.to_owned(),
         requests: REQUESTS,
         concurrency: 2,

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use common::load::{Connections, Plan, remote_parent, run};
+use common::load::{Connections, Plan, Wire, remote_parent, run};
 use common::services::{Process, wait_until};
 
 #[test]
@@ -47,6 +47,7 @@ fn load_counts_answers_and_errors_exactly() {
     });
     let plan = Plan {
         port,
+        wire: Wire::Http1,
         tag: "t".into(),
         requests: 100,
         concurrency: 8,
@@ -57,6 +58,63 @@ fn load_counts_answers_and_errors_exactly() {
     let outcome = run(&plan);
     assert_eq!((outcome.answered.len(), outcome.errors.len()), (90, 10), "{:?}", outcome.errors);
     assert_eq!(outcome.answered.iter().collect::<HashSet<_>>().len(), 90);
+}
+
+/// Serves one HTTP/2 connection: every tenth request fails, every second one must carry a `traceparent`.
+async fn serve_h2(stream: tokio::net::TcpStream) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let grpc = request.headers().get("content-type").is_some_and(|kind| kind == "application/grpc");
+        let path = request.uri().path().to_owned();
+        let n: usize = path.rsplit_once('-').unwrap().1.parse().unwrap();
+        let fails = n % 10 == 7 || request.headers().contains_key("traceparent") != (n % 2 == 1);
+        let answer = |status: u16| http::Response::builder().status(status).body(()).unwrap();
+        let text = format!("A B C {path}");
+        if !grpc {
+            let mut body = respond.send_response(answer(if fails { 500 } else { 200 }), false).unwrap();
+            body.send_data(text.into(), true).unwrap();
+            continue;
+        }
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", if fails { "13" } else { "0" }.parse().unwrap());
+        let mut body = respond.send_response(answer(200), false).unwrap();
+        let message = [&[0, 0, 0, 0, text.len() as u8], text.as_bytes()].concat();
+        body.send_data(message.into(), false).unwrap();
+        body.send_trailers(trailers).unwrap();
+    }
+}
+
+#[test]
+fn load_over_http2_counts_answers_and_errors_exactly() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve_h2(stream));
+            }
+        });
+    });
+    for wire in [Wire::Http2, Wire::Grpc] {
+        for connections in [Connections::Kept, Connections::Once] {
+            let plan = Plan {
+                port,
+                wire,
+                tag: "t".into(),
+                requests: 100,
+                concurrency: 40,
+                traceparent: true,
+                connections,
+                limit: Duration::from_secs(20),
+            };
+            let outcome = run(&plan);
+            assert_eq!((outcome.answered.len(), outcome.errors.len()), (90, 10), "{:?}", outcome.errors);
+            assert_eq!(outcome.kept.len(), if connections == Connections::Once { 0 } else { 90 });
+        }
+    }
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::load;
+use crate::common::load::{self, Wire};
 use crate::common::services::{Process, which};
 
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps");
@@ -38,9 +38,11 @@ type Start = fn(&Hop<'_>) -> io::Result<Command>;
 pub struct Scenario {
     pub name: &'static str,
     pub class: Class,
+    pub wire: Wire,
     /// How each of A, B, C is started.
     hops: [Start; 3],
-    /// Programs that must be there; `venv:` means in the Python venv.
+    /// Programs that must be there; `venv:` means in the Python venv, `fetch:` what `fetch` gets for a directory of
+    /// tests/apps.
     needs: &'static [&'static str],
     /// Executables to select besides the listeners on the chain's ports.
     pub also_exe: &'static [&'static str],
@@ -65,6 +67,7 @@ const fn scenario(
     Scenario {
         name,
         class,
+        wire: Wire::Http1,
         hops: [start; 3],
         needs,
         also_exe: &[],
@@ -74,6 +77,15 @@ const fn scenario(
         percent: 100,
         after_start: None,
     }
+}
+
+// Class::Loop for now, also where threads serve.
+const fn grpc(name: &'static str, start: Start, needs: &'static [&'static str]) -> Scenario {
+    Scenario { wire: Wire::Grpc, ..scenario(name, Class::Loop, start, needs) }
+}
+
+const fn http2(name: &'static str, start: Start, needs: &'static [&'static str]) -> Scenario {
+    Scenario { wire: Wire::Http2, ..scenario(name, Class::Loop, start, needs) }
 }
 
 pub fn all() -> Vec<Scenario> {
@@ -108,6 +120,26 @@ pub fn all() -> Vec<Scenario> {
         scenario("uvloop", Loop, uvloop, &["venv:python"]),
         scenario("java", Loop, java, &["java", "javac"]),
         scenario("go", Loop, go, &["go"]),
+        grpc("grpcio", grpcio, &["venv:python"]),
+        grpc("ruby-grpc", ruby_grpc, &["ruby", "ruby:grpc"]),
+        grpc("grpc-js", grpc_js, &["node", "npm", "fetch:node/grpc"]),
+        grpc("grpc-go", grpc_go, &["go", "fetch:go/grpc"]),
+        grpc("tonic", tonic, &["cargo", "fetch:rust"]),
+        grpc("grpc-java", grpc_java, &["java", "javac", "mvn", "fetch:java/grpc"]),
+        http2("node-http2", node_http2, &["node"]),
+        http2("hypercorn", hypercorn, &["venv:hypercorn"]),
+        Scenario {
+            hops: [nginx_grpc, grpc_go, grpc_go],
+            ..grpc("nginx-grpc-go", grpc_go, &["nginx", "go", "fetch:go/grpc"])
+        },
+        Scenario {
+            hops: [envoy, grpc_go, grpc_go],
+            ..grpc("envoy-grpc-go", grpc_go, &["venv:envoy", "go", "fetch:go/grpc"])
+        },
+        Scenario {
+            hops: [haproxy, node_http2, node_http2],
+            ..http2("haproxy-node-http2", node_http2, &["haproxy", "node"])
+        },
     ]
 }
 
@@ -117,6 +149,12 @@ impl Scenario {
         self.needs.iter().find_map(|need| {
             let there = match need.split_once(':') {
                 Some(("venv", program)) => venv(program).exists(),
+                Some(("fetch", app)) => return fetch(app).err().map(|e| e.to_string()),
+                Some(("ruby", library)) => Command::new(which("ruby")?)
+                    .args(["-r", library, "-e", ""])
+                    .stderr(Stdio::null())
+                    .status()
+                    .is_ok_and(|status| status.success()),
                 Some(("node", _)) => Command::new(which("node")?)
                     .args(["-e", "process.exit(typeof fetch === 'function' ? 0 : 1)"])
                     .status()
@@ -162,7 +200,7 @@ impl Hop<'_> {
         if !command.get_envs().any(|(key, _)| key == "BG_HZ") {
             command.env("BG_HZ", BACKGROUND_HZ.to_string());
         }
-        for key in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        for key in ["http_proxy", "HTTP_PROXY", "https_proxy", "grpc_proxy", "all_proxy", "ALL_PROXY"] {
             command.env_remove(key);
         }
     }
@@ -354,24 +392,80 @@ fn built(name: &str) -> io::Result<PathBuf> {
     Ok(dir)
 }
 
-/// Runs a compiler when `out` is older than `source`.
-fn compile(source: &Path, out: &Path, command: &mut Command) -> io::Result<()> {
+/// Whether `out` was made after its sources.
+fn newer(out: &Path, sources: &[PathBuf]) -> bool {
     let time = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
-    if time(out) > time(source) {
+    sources.iter().all(|source| time(out) > time(source))
+}
+
+/// Runs a compiler when `out` is older than one of `sources`.
+fn compile(sources: &[PathBuf], out: &Path, command: &mut Command) -> io::Result<()> {
+    if newer(out, sources) {
         return Ok(());
     }
     let output = command.output()?;
     if output.status.success() {
         Ok(())
     } else {
-        Err(io::Error::other(format!("{}: {}", source.display(), String::from_utf8_lossy(&output.stderr))))
+        let text = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!("{}: {text}", sources[0].display())))
+    }
+}
+
+/// A file of tests/apps, for each of `names`.
+fn sources(app: &str, names: &[&str]) -> Vec<PathBuf> {
+    names.iter().map(|name| PathBuf::from(format!("{APPS}/{app}/{name}"))).collect()
+}
+
+/// Gets the libraries that a program of tests/apps is built with, unless that was done: the only step that needs the network.
+fn fetch(app: &str) -> io::Result<()> {
+    let dir = built(&app.replace('/', "-"))?;
+    let list = match app {
+        "node/grpc" => "package.json",
+        "go/grpc" => "go.sum",
+        "rust" => "Cargo.lock",
+        _ => "pom.xml",
+    };
+    let (list, stamp) = (sources(app, &[list]), dir.join(".fetched"));
+    if newer(&stamp, &list) {
+        return Ok(());
+    }
+    let mut command = Command::new("timeout");
+    command.arg("300");
+    match app {
+        "node/grpc" => {
+            fs::copy(&list[0], dir.join("package.json"))?;
+            command.args(["npm", "install", "--loglevel=error", "--no-audit", "--no-fund"]).current_dir(&dir);
+        }
+        "go/grpc" => {
+            command.arg(which("go").unwrap_or_default()).args(["mod", "download"]);
+            command.current_dir(format!("{APPS}/{app}")).env("GOTOOLCHAIN", "local");
+        }
+        "rust" => {
+            command.args(["cargo", "fetch", "--quiet", "--locked"]).current_dir(format!("{APPS}/{app}"));
+        }
+        _ => {
+            fs::copy(&list[0], dir.join("pom.xml"))?;
+            command.args(["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]);
+            command.current_dir(&dir);
+        }
+    }
+    let output = command.output()?;
+    if output.status.success() {
+        fs::write(stamp, "")
+    } else {
+        let said = [output.stderr, output.stdout].concat();
+        let said = String::from_utf8_lossy(&said);
+        let is_error = |line: &&str| line.contains("rror") || line.contains("ERR");
+        let why = said.lines().find(is_error).or(said.lines().last()).unwrap_or("it took too long");
+        Err(io::Error::other(format!("the libraries of {app} could not be had: {why}")))
     }
 }
 
 fn java(_: &Hop<'_>) -> io::Result<Command> {
-    let (source, out) = (PathBuf::from(format!("{APPS}/java/Server.java")), built("java")?);
+    let (source, out) = (sources("java", &["Server.java"]), built("java")?);
     let mut javac = Command::new(which("javac").unwrap_or_default());
-    javac.arg("-d").arg(&out).arg(&source);
+    javac.arg("-d").arg(&out).args(&source);
     compile(&source, &out.join("Server.class"), &mut javac)?;
     let mut command = Command::new(which("java").unwrap_or_default());
     command
@@ -382,7 +476,7 @@ fn java(_: &Hop<'_>) -> io::Result<Command> {
 }
 
 fn go(_: &Hop<'_>) -> io::Result<Command> {
-    let (source, out) = (PathBuf::from(format!("{APPS}/go/main.go")), built("go")?.join("hop"));
+    let (source, out) = (sources("go", &["main.go"]), built("go")?.join("hop"));
     let mut build = Command::new(which("go").unwrap_or_default());
     build.args(["build", "-o"]).arg(&out).arg(".").current_dir(format!("{APPS}/go")).envs([
         ("GOTOOLCHAIN", "local"),
@@ -392,4 +486,108 @@ fn go(_: &Hop<'_>) -> io::Result<Command> {
     ]);
     compile(&source, &out, &mut build)?;
     Ok(Command::new(out))
+}
+
+fn grpcio(_: &Hop<'_>) -> io::Result<Command> {
+    Ok(python("grpc_server.py"))
+}
+
+fn ruby_grpc(_: &Hop<'_>) -> io::Result<Command> {
+    let mut command = Command::new(which("ruby").unwrap_or_default());
+    command.arg(format!("{APPS}/ruby/grpc_server.rb"));
+    Ok(command)
+}
+
+fn grpc_js(_: &Hop<'_>) -> io::Result<Command> {
+    // Modules are looked for from where the program is.
+    let script = built("node-grpc")?.join("server.mjs");
+    fs::copy(format!("{APPS}/node/grpc/server.mjs"), &script)?;
+    let mut command = Command::new(which("node").unwrap_or_default());
+    command.arg(script);
+    Ok(command)
+}
+
+fn grpc_go(_: &Hop<'_>) -> io::Result<Command> {
+    let out = built("go-grpc")?.join("hop");
+    let mut build = Command::new(which("go").unwrap_or_default());
+    build.args(["build", "-o"]).arg(&out).arg(".").current_dir(format!("{APPS}/go/grpc")).envs([
+        ("GOTOOLCHAIN", "local"),
+        ("GOFLAGS", "-mod=readonly"),
+        ("GOPROXY", "off"),
+        ("GO111MODULE", "on"),
+    ]);
+    compile(&sources("go/grpc", &["main.go", "go.mod", "go.sum"]), &out, &mut build)?;
+    Ok(Command::new(out))
+}
+
+fn tonic(_: &Hop<'_>) -> io::Result<Command> {
+    let target = built("rust")?;
+    let out = target.join("release/hop");
+    let mut build = Command::new(which("cargo").unwrap_or_default());
+    build
+        .args(["build", "--quiet", "--release", "--locked", "--offline", "--target-dir"])
+        .arg(target)
+        .current_dir(format!("{APPS}/rust"));
+    compile(&sources("rust", &["src/main.rs", "Cargo.toml", "Cargo.lock"]), &out, &mut build)?;
+    Ok(Command::new(out))
+}
+
+fn grpc_java(_: &Hop<'_>) -> io::Result<Command> {
+    let (source, out) = (sources("java/grpc", &["GrpcServer.java"]), built("java-grpc")?);
+    let libraries = format!("{}/lib/*", out.display());
+    let mut javac = Command::new(which("javac").unwrap_or_default());
+    javac.args(["-cp", &libraries, "-d"]).arg(&out).args(&source);
+    compile(&source, &out.join("GrpcServer.class"), &mut javac)?;
+    let mut command = Command::new(which("java").unwrap_or_default());
+    command
+        .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &format!("{}:{libraries}", out.display())])
+        .arg("GrpcServer");
+    Ok(command)
+}
+
+fn node_http2(_: &Hop<'_>) -> io::Result<Command> {
+    let mut command = Command::new(which("node").unwrap_or_default());
+    command.arg(format!("{APPS}/node/h2_server.mjs"));
+    Ok(command)
+}
+
+fn hypercorn(_: &Hop<'_>) -> io::Result<Command> {
+    Ok(python("h2_server.py"))
+}
+
+/// The configuration of a proxy in front of the next hop, with what stands in at signs filled in.
+fn proxy(hop: &Hop<'_>, template: &str, name: &str) -> io::Result<PathBuf> {
+    let conf = fs::read_to_string(format!("{APPS}/{template}"))?
+        .replace("@DIR@", &hop.dir.to_string_lossy())
+        .replace("@PORT@", &hop.port.to_string())
+        .replace("@NEXT@", &hop.next.unwrap_or_default().to_string());
+    let file = hop.dir.join(name);
+    fs::write(&file, conf)?;
+    Ok(file)
+}
+
+fn nginx_grpc(hop: &Hop<'_>) -> io::Result<Command> {
+    let file = proxy(hop, "nginx/grpc.conf.in", "nginx.conf")?;
+    let mut command = Command::new(which("nginx").unwrap_or_default());
+    command.arg("-p").arg(hop.dir).arg("-e").arg(hop.dir.join("error.log")).arg("-c").arg(file);
+    if nix::unistd::geteuid().is_root() {
+        command.args(["-g", "user root;"]);
+    }
+    Ok(command)
+}
+
+fn envoy(hop: &Hop<'_>) -> io::Result<Command> {
+    let file = proxy(hop, "envoy/proxy.yaml.in", "envoy.yaml")?;
+    let mut command = Command::new(venv("envoy"));
+    command
+        .args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning", "--config-path"])
+        .arg(file);
+    Ok(command)
+}
+
+fn haproxy(hop: &Hop<'_>) -> io::Result<Command> {
+    let file = proxy(hop, "haproxy/h2.cfg.in", "haproxy.cfg")?;
+    let mut command = Command::new(which("haproxy").unwrap_or_default());
+    command.arg("-db").arg("-f").arg(file);
+    Ok(command)
 }
