@@ -517,12 +517,10 @@ static __always_inline void on_shutdown(struct sock *sk, struct sk_ctx *c, bool 
 			unseen_at_close(sk, c);
 		return;
 	}
-	/* what was never answered may be anything */
-	drop_all(c, now,
-		 c->proto == PROTO_HTTP2 && c->rsp.h2.met == H2_STRANGER ? END_DISCARD : END_CLOSED,
-		 error);
+	drop_all(c, now, END_CLOSED, error);
 	if (c->proto == PROTO_HTTP2)
 		h2_forget(c, now);
+	join_forget_orphans(c);
 	dir_forget(c, &c->req, false);
 	dir_forget(c, &c->rsp, true);
 }

@@ -246,45 +246,52 @@ static __always_inline void response_head(struct walk *w)
 
 /*
  * No HTTP/1: is it the beginning of HTTP/2, the client's or a server's that does not wait for it,
- * or could it be the middle? `n` bytes of it were read, of which f->pos has passed `passed`.
+ * or could it be the middle? f->pos is behind the first `seen` of `n` bytes.
  */
-static __always_inline bool head_is_h2(struct walk *w, __u32 n, __u32 passed)
+static __always_inline bool head_is_h2(struct walk *w, __u32 n, __u32 seen)
 {
 	struct feed *f = &w->s->f;
 	struct sk_ctx *c = w->c;
 	const __u8 *b = w->s->buf;
-	__u64 word = *(__u64 *)b;
+	__u32 passed = 16;
 
 	if (f->is_rsp) {
-		/* SETTINGS of at most 32 entries, on a connection where nothing else has passed */
-		if (n < H2_FRAME_HEAD || passed || b[0] || b[1] || b[2] > 6 * 32 || b[2] % 6 ||
-		    word >> 24 != H2_SETTINGS || b[8] || !(c->flags & SK_FROM_START) ||
-		    c->req_high || c->req.state != H1_IDLE)
+		/* SETTINGS of less than 43 entries, on a connection where nothing else has passed
+		 */
+		if (seen || b[0] || (n > 1 && b[1]) || (n > 3 && b[3] != H2_SETTINGS) ||
+		    !(c->flags & SK_FROM_START) || c->req_high || c->req.state != H1_IDLE)
 			return false;
 		return h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST);
 	}
-	if (n >= 16 && word == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') &&
+	if (n >= 16 && *(__u64 *)b == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') &&
 	    *(__u64 *)(b + 8) == WORD('T', 'P', '/', '2', '.', '0', '\r', '\n')) {
+		if (f->rescan) {
+			/* it came in pieces, and was held back until it looked like a head */
+			if (seen < 17 || seen > 18 || b[16] != '\r')
+				return false;
+			passed = seen;
+		} else {
+			f->pos = f->pos - seen + passed;
+		}
 		heads_forget(c, false);
-		f->pos -= passed ? n - 16 : 0;
-		f->pos += passed ? 0 : 16;
 		if (!h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST))
 			return false;
-		c->req.h2.type = 2; /* two thirds of it were seen */
+		c->req.h2.preface = passed;
+		c->req.h2.small_want = h2_preface_want(passed);
 		return true;
 	}
-	if (!f->from_sync || passed || n <= H2_FRAME_HEAD || b[0] || b[3] != H2_HEADERS ||
+	if (!f->from_sync || seen || n <= H2_FRAME_HEAD || b[0] || b[3] != H2_HEADERS ||
 	    !(b[4] & H2_END_HEADERS) || !(b[8] & 1))
 		return false;
 	return h2_starts(c, H2_SYNC, H2_SYNC, H2_STRANGER);
 }
 
 /* The bytes at the start of a message are none of HTTP/1. Returns 1: the feed is over. */
-static __always_inline long head_refuse(struct walk *w, __u32 n, __u32 passed)
+static __always_inline long head_refuse(struct walk *w, __u32 n, __u32 seen)
 {
 	struct feed *f = &w->s->f;
 
-	if (head_is_h2(w, n, passed))
+	if (head_is_h2(w, n, seen))
 		return 1;
 	if (f->from_sync) {
 		w->d->state = H1_SYNC;
@@ -338,7 +345,7 @@ static __always_inline long head_step(struct walk *w)
 	f->end = d->head_len;
 	head_scan(s);
 	if (f->head.not_http)
-		return head_refuse(w, d->head_len, n);
+		return head_refuse(w, d->head_len, d->head_len);
 	if (!f->head.done) {
 		if (f->one_head && f->line && f->end < HEAD_MAX && f->line + 1 == f->end &&
 		    ld1(s, f->line) == '\r') {
@@ -363,8 +370,10 @@ static __always_inline long head_step(struct walk *w)
 		f->rescan = 0;
 		head_scan(s);
 		heads_forget(w->c, f->is_rsp);
-		if (f->head.not_http)
-			return head_refuse(w, f->line, n);
+		if (f->head.not_http) {
+			f->rescan = 1;
+			return head_refuse(w, d->head_len, d->head_len);
+		}
 	}
 	if (f->is_rsp)
 		response_head(w);

@@ -57,7 +57,8 @@ static __always_inline __u32 h2_number(__u32 stream)
 /* The open request of a stream; NULL: there is none, or none that is known. */
 static __always_inline struct open_req *h2_request(struct sk_ctx *c, __u32 stream, __u32 *slot)
 {
-	*slot = slot_of(c, h2_number(stream));
+	/* streams of even numbers are pushed */
+	*slot = stream & 1 ? slot_of(c, h2_number(stream)) : 0;
 	return slot_at(*slot - 1);
 }
 
@@ -125,7 +126,7 @@ static long h2_drop_step(__u32 i, struct h2_drop *x)
 	e.slot = i + 1;
 	e.stream = tag & 0xfffff;
 	e.error = x->error;
-	e.reason = x->reason;
+	e.reason = r->flags & REQ_DOUBT && x->reason == END_CLOSED ? END_DISCARD : x->reason;
 	request_end(x->c, &e);
 	return 0;
 }
@@ -226,7 +227,7 @@ static __always_inline long h2_mistaken(struct walk *w)
 		return 1;
 	}
 	w->d->state = H2_SYNC;
-	if (!w->h->sure) { /* as likely it is HTTP/1 */
+	if (!w->h->sure && !w->s->f.is_rsp) { /* as likely it is HTTP/1 */
 		h2_drop_from(c, w->s->f.now, 0, DROP_HOW(END_DISCARD, 0));
 		h2_forget(c, w->s->f.now);
 		c->proto = PROTO_HTTP1;
@@ -294,6 +295,8 @@ static __always_inline void h2_request_block(struct walk *w)
 		r = h2_request(c, stream, &slot);
 		if (r && f->block.connect)
 			r->flags |= REQ_CONNECT;
+		if (r && c->rsp.h2.met == H2_STRANGER)
+			r->flags |= REQ_DOUBT;
 	}
 	/* nothing in trailers is of interest */
 	if (r && !(r->flags & REQ_SAMPLED))
@@ -599,23 +602,36 @@ static __always_inline long h2_small_done(struct walk *w)
 	return h2_skip(w, h->left);
 }
 
-/* "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", by eight bytes; the last of them are looked for alone. */
+/* How many bytes of the preface to look at next: steps of one, two and eight lead to its end. */
+static __always_inline __u8 h2_preface_want(__u32 at)
+{
+	return at & 1 ? 1 : at & 7 ? 2 : 8;
+}
+
+/* 40 bytes, as constants of 32 get a section that BTF does not know of. */
+static const __u8 h2_preface[40] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#define H2_PREFACE_LEN 24
+
+/* Some bytes of the client's preface. */
 static __always_inline long h2_preface_done(struct walk *w)
 {
 	struct h2_dir *h = &w->d->h2;
-	__u64 word = *(__u64 *)h->small, want;
-	__u8 at = h->type++;
+	__u32 at = h->preface;
 
-	want = at == 0	 ? WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T')
-	       : at == 1 ? WORD('T', 'P', '/', '2', '.', '0', '\r', '\n')
-			 : WORD('\r', '\n', 'S', 'M', '\r', '\n', '\r', '\n');
-	if (word != want) {
-		h2_leave(w->c, w->s->f.now, STAT_NOT_HTTP);
-		return 1;
+	for (int i = 0; i < 8; i++) {
+		if (i < h->small_want && h->small[i] != h2_preface[(at + i) & 31]) {
+			h2_leave(w->c, w->s->f.now, STAT_NOT_HTTP);
+			return 1;
+		}
 	}
+	at += h->small_want;
+	h->preface = at;
 	h->small_len = 0;
-	if (at < 2)
+	if (at < H2_PREFACE_LEN) {
+		h->small_want = h2_preface_want(at);
 		return 0;
+	}
 	w->d->state = H2_FRAME;
 	h->small_want = H2_FRAME_HEAD;
 	h->met = H2_FIRST;

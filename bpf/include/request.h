@@ -811,6 +811,34 @@ struct ending {
 	__u32 slot; /* plus one; 0: the connection keeps it */
 };
 
+static __always_inline void join_forget(struct sk_ctx *c, __u32 seq)
+{
+	struct join_key jk;
+
+	join_key(c, c->cookie, seq, true, &jk);
+	bpf_map_delete_elem(&joins, &jk);
+	__sync_fetch_and_add(&joins_live, -1);
+}
+
+/* A client may give requests up before the server has read them: the last of them are kept. */
+static __always_inline void join_orphaned(struct sk_ctx *c, __u32 seq)
+{
+	__u32 at = c->orphans % ORPHANS;
+
+	if (c->orphans++ >= ORPHANS)
+		join_forget(c, c->orphan_seqs[at]);
+	c->orphan_seqs[at] = seq;
+}
+
+static __always_inline void join_forget_orphans(struct sk_ctx *c)
+{
+	for (int i = 0; i < ORPHANS; i++) {
+		if (i < c->orphans)
+			join_forget(c, c->orphan_seqs[i]);
+	}
+	c->orphans = 0;
+}
+
 /* The task that answers turns to the next pipelined request, if it is there. */
 static __always_inline void task_answers(struct sk_ctx *c, __u64 tag, __u32 stream)
 {
@@ -863,12 +891,10 @@ __separately int request_end(struct sk_ctx *c, const struct ending *e)
 	}
 	if (r->flags & REQ_STATE)
 		bpf_map_delete_elem(&tracestates, &tag);
-	if (r->flags & REQ_JOINABLE) {
-		struct join_key jk;
-
-		join_key(c, c->cookie, r->join_seq, true, &jk);
-		bpf_map_delete_elem(&joins, &jk);
-		__sync_fetch_and_add(&joins_live, -1);
+	if (r->flags & REQ_JOINABLE && e->reason == END_RESET) {
+		join_orphaned(c, r->join_seq);
+	} else if (r->flags & REQ_JOINABLE) {
+		join_forget(c, r->join_seq);
 	}
 	if (!(r->flags & REQ_SAMPLED))
 		goto out;

@@ -58,6 +58,7 @@ enum req_flag {
 	REQ_STATE = 32,	   /* has an entry in tracestates */
 	REQ_CONNECT = 64,  /* HTTP/2: a 2xx hands the stream off */
 	REQ_STREAM = 128,  /* part of sk_ctx.streams */
+	REQ_DOUBT = 256,   /* HTTP/2: begun before it was sure that an answer would be seen */
 };
 
 enum h1_state {
@@ -99,6 +100,8 @@ struct h2_dir {
 	__u8 block_flags;
 	__u8 too_long; /* the block is over HEAD_MAX */
 	__u8 met;      /* enum h2_met */
+	__u8 preface;  /* bytes of it that have passed */
+	__u8 pad[7];
 };
 
 enum h2_met {
@@ -146,6 +149,8 @@ enum sk_flag {
 	SK_EVENTS = 16, /* polled with epoll: its thread is no request's own */
 };
 
+#define ORPHANS 4
+
 struct sk_ctx {
 	__u64 cookie;
 	__u64 connect_ns;
@@ -176,6 +181,9 @@ struct sk_ctx {
 	__u32 inode;	  /* tier B: of the socket; 0: none was to be seen */
 	__u32 server_seq; /* see join_key; 0: not asked for yet */
 	__u32 streams;	  /* HTTP/2: open ones */
+	__u32 orphans;	  /* given up, but still in `joins`: the server may yet read them */
+	__u32 orphan_seqs[ORPHANS];
+	__u32 pad2;
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
 

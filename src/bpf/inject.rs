@@ -54,6 +54,7 @@ impl Injector {
         );
         share!(
             tracestates,
+            h2_conns,
             freed_slots,
             heads,
             no_head,
