@@ -63,7 +63,7 @@ struct block {
 	__u8 unproved; /* refers to what is not known */
 	__u8 connect;
 	__u8 changes; /* the table */
-	__u8 pseudo;  /* begins as its direction's blocks do */
+	__u8 pseudo;  /* enum pseudo_seen */
 };
 
 enum known_header {

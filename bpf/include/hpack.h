@@ -34,6 +34,13 @@ enum field_kind {
 	FIELD_UNKNOWN,
 };
 
+/* Does the block begin as its direction's blocks do? Fields that are not known do not tell. */
+enum pseudo_seen {
+	PSEUDO_OPEN = 0,
+	PSEUDO_YES,
+	PSEUDO_NO,
+};
+
 /* An integer (5.1) of which the first byte holds `bits` bits. */
 __separately int hp_int(struct scratch *s, __u32 bits)
 {
@@ -173,6 +180,10 @@ static __always_inline __u32 name_indexed(struct scratch *s, struct h2_conn *h, 
 
 	if (index > STATIC_MAX) {
 		b->list += h->biggest[s->f.is_rsp & 1];
+		if ((__s32)(b->inserts - (index - STATIC_MAX) - b->unknown) < 0) {
+			b->unproved = 1;
+			return FIELD_UNKNOWN;
+		}
 		n = note_of(s, h, index);
 		return n ? n->kind : FIELD_OTHER;
 	}
@@ -381,9 +392,12 @@ static long field_step(__u32 i, struct walk *w)
 		if (first & 0x40 && b->list - before > h->biggest[s->f.is_rsp & 1])
 			h->biggest[s->f.is_rsp & 1] = b->list - before;
 	}
-	if (!b->fields++)
-		b->pseudo = s->f.is_rsp ? kind == FIELD_STATUS
-					: kind == FIELD_METHOD || kind == FIELD_PSEUDO;
+	b->fields++;
+	if (b->pseudo == PSEUDO_OPEN && kind != FIELD_UNKNOWN)
+		b->pseudo = (s->f.is_rsp ? kind == FIELD_STATUS
+					 : kind == FIELD_METHOD || kind == FIELD_PSEUDO)
+				? PSEUDO_YES
+				: PSEUDO_NO;
 	return 0;
 }
 
@@ -405,7 +419,8 @@ __separately int hpack_walk(struct scratch *s, struct h2_conn *h)
 	b->fields = 0;
 	b->tail = HEAD_MAX;
 	b->status = 0;
-	b->bad = b->unproved = b->connect = b->changes = b->pseudo = 0;
+	b->bad = b->unproved = b->connect = b->changes = 0;
+	b->pseudo = PSEUDO_OPEN;
 	bpf_loop(FIELDS_MAX, field_step, &w, 0);
 	if (b->at != b->end)
 		b->bad = 1;

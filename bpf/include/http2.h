@@ -363,11 +363,12 @@ static __always_inline long h2_block_done(struct walk *w)
 		b->first = b->inserts;
 		b->status = 0;
 		b->bad = b->connect = b->changes = 0;
-		b->unproved = b->pseudo = 1;
+		b->unproved = 1;
+		b->pseudo = PSEUDO_OPEN;
 	} else {
 		hpack_walk(w->s, w->h);
 	}
-	if (b->bad || (d->h2.met == H2_STRANGER && !b->pseudo))
+	if (b->bad || (d->h2.met == H2_STRANGER && b->pseudo != PSEUDO_YES))
 		return h2_mistaken(w);
 	if (f->rescan)
 		heads_forget(w->c, f->is_rsp);

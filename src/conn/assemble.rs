@@ -359,7 +359,7 @@ fn finished(
     let server = u32::from(request.role) == types::role::ROLE_SERVER.0;
     let is_http2 = u32::from(request.flags) & types::span_flag::SPAN_HTTP2.0 != 0;
     let operation = match known.exchange {
-        Some(exchange) if exchange.request.is_grpc() => Operation::Grpc(grpc(request, exchange, &mut error)),
+        Some(exchange) if exchange.is_grpc() => Operation::Grpc(grpc(request, exchange, &mut error)),
         exchange if is_http2 => Operation::Http(http2(request, exchange)),
         _ => Operation::Http(http1(request, known.head)),
     };

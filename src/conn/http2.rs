@@ -16,13 +16,38 @@ pub(super) struct Exchange {
     pub request: RequestFields,
     pub response: ResponseFields,
     pub unix_path: Box<[u8]>,
+    /// Fields of the request went by unseen, its content type perhaps among them.
+    hidden: bool,
+    /// The answer had trailers.
+    trailers: bool,
+    answered: bool,
+    /// Another call of the connection was gRPC.
+    among_grpc: bool,
     since: u64,
+}
+
+impl Exchange {
+    /// A call of gRPC. Where the content type is in a table that nobody saw, trailers and the form of the path tell,
+    /// or that the connection is known to be for gRPC.
+    pub fn is_grpc(&self) -> bool {
+        if self.request.content_type.is_some() || !self.hidden {
+            return self.request.is_grpc();
+        }
+        let is_method = self.request.path.as_deref().is_some_and(|path| {
+            path.strip_prefix('/').and_then(|path| path.split_once('/')).is_some_and(|(service, method)| {
+                !service.is_empty() && !method.is_empty() && !method.contains('/')
+            })
+        });
+        let posted = self.request.method.as_deref().is_none_or(|method| method == "POST");
+        is_method && posted && (self.trailers || self.among_grpc)
+    }
 }
 
 #[derive(Debug, Default)]
 struct Connection {
     request: Table,
     response: Table,
+    grpc: bool,
     since: u64,
 }
 
@@ -57,12 +82,25 @@ impl Exchanges {
             exchange.since = head.hdr.ts;
             exchange.unix_path = path.into();
         }
+        let mut with_status = false;
         // A block that breaks off, or is wrong, still tells what stands before.
         let _what_is_whole_counts = if response {
-            table.decode(head.first, block, |field| exchange.response.take(field))
+            table.decode(head.first, block, |field| {
+                with_status |= field.name.as_deref() == Some(b":status");
+                exchange.response.take(field);
+            })
         } else {
-            table.decode(head.first, block, |field| exchange.request.take(field))
+            table.decode(head.first, block, |field| {
+                exchange.hidden |= field.name.is_none() || field.value.is_none();
+                exchange.request.take(field);
+            })
         };
+        if response {
+            exchange.trailers |= exchange.answered && !with_status;
+            exchange.answered = true;
+        }
+        exchange.among_grpc |= connection.grpc;
+        connection.grpc |= exchange.is_grpc();
         true
     }
 
