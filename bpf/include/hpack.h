@@ -13,6 +13,8 @@
 
 #define STATIC_MAX  61
 #define FIELDS_MAX  4096
+#define NAME_STATIC 27 /* the longest name of the static table */
+#define BOTH_STATIC 48 /* ... name and value together, at most */
 #define NEW_NAME    0
 #define ENTRY_SPARE 32 /* what an entry counts beside its bytes (RFC 7541 4.1) */
 #define TAIL_MAX    (HEAD_ROOM - 16)
@@ -179,7 +181,6 @@ static __always_inline __u32 name_indexed(struct scratch *s, struct h2_conn *h, 
 	struct note *n;
 
 	if (index > STATIC_MAX) {
-		b->list += h->biggest[s->f.is_rsp & 1];
 		if ((__s32)(b->inserts - (index - STATIC_MAX) - b->unknown) < 0) {
 			b->unproved = 1;
 			return FIELD_UNKNOWN;
@@ -187,7 +188,6 @@ static __always_inline __u32 name_indexed(struct scratch *s, struct h2_conn *h, 
 		n = note_of(s, h, index);
 		return n ? n->kind : FIELD_OTHER;
 	}
-	b->list += 27; /* the longest static one */
 	if (index >= 8 && index <= 14)
 		return FIELD_STATUS;
 	if (index == 2 || index == 3)
@@ -359,7 +359,7 @@ static long field_step(__u32 i, struct walk *w)
 	struct scratch *s = w->s;
 	struct block *b = &s->f.block;
 	struct h2_conn *h = w->h;
-	__u32 kind, index, before = b->list;
+	__u32 kind, index, name, before = b->list;
 	__u8 first;
 
 	if (b->at >= b->end || b->bad)
@@ -375,14 +375,18 @@ static long field_step(__u32 i, struct walk *w)
 		index = hp_int(s, 7);
 		if (!index)
 			b->bad = 1;
-		b->list += 14; /* the longest static value */
+		b->list += index > STATIC_MAX ? h->biggest[s->f.is_rsp & 1] : BOTH_STATIC;
 		kind = field_indexed(s, h, index);
 	} else {
 		index = hp_int(s, first & 0x40 ? 6 : 4);
 		if (index == NEW_NAME) {
 			hp_string(s);
 			kind = name_literal(s);
+			name = b->list - before - ENTRY_SPARE;
+			if (name > h->longest[s->f.is_rsp & 1])
+				h->longest[s->f.is_rsp & 1] = name;
 		} else {
+			b->list += index > STATIC_MAX ? h->longest[s->f.is_rsp & 1] : NAME_STATIC;
 			kind = name_indexed(s, h, index);
 		}
 		hp_string(s);

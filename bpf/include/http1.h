@@ -280,7 +280,7 @@ static __always_inline bool head_is_h2(struct walk *w, __u32 n, __u32 seen)
 		c->req.h2.small_want = h2_preface_want(passed);
 		return true;
 	}
-	if (!f->from_sync || seen || n <= H2_FRAME_HEAD || b[0] || b[3] != H2_HEADERS ||
+	if (!f->from_sync || seen || n < H2_FRAME_HEAD || b[0] || b[3] != H2_HEADERS ||
 	    !(b[4] & H2_END_HEADERS) || !(b[8] & 1))
 		return false;
 	return h2_starts(c, H2_SYNC, H2_SYNC, H2_STRANGER);

@@ -92,7 +92,8 @@ static __always_inline bool h2_starts(struct sk_ctx *c, __u8 req_state, __u8 rsp
 	h->sure = met != H2_STRANGER;
 	h->max_frame = H2_FRAME_MAX;
 	h->max_list = ~0U;
-	h->biggest[0] = h->biggest[1] = met == H2_STRANGER ? 4096 : 64;
+	h->biggest[0] = h->biggest[1] = met == H2_STRANGER ? 4096 : 0;
+	h->longest[0] = h->longest[1] = met == H2_STRANGER ? 4096 : NAME_STATIC;
 	c->proto = PROTO_HTTP2;
 	h2_dir_starts(&c->req, req_state, met);
 	h2_dir_starts(&c->rsp, rsp_state, met);

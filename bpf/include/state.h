@@ -210,7 +210,8 @@ struct note {
 struct h2_conn {
 	__u32 max_list;		      /* of the server: SETTINGS_MAX_HEADER_LIST_SIZE */
 	__u32 max_frame;	      /* ... SETTINGS_MAX_FRAME_SIZE */
-	__u32 biggest[2];	      /* insertion of each direction, at most */
+	__u32 biggest[2];	      /* insertion of each direction, at most, by RFC 7541 4.1 */
+	__u32 longest[2];	      /* ... name of one */
 	__u32 told;		      /* user space has blocks of it */
 	__u32 sure;		      /* that it is HTTP/2 */
 	struct note notes[2 * NOTES]; /* client's, server's; by number modulo NOTES */
