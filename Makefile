@@ -26,7 +26,7 @@ test: build ## unit, property, BPF and end-to-end tests; without root what can b
 	@tests/setup test || echo "skipped: what needs the missing packages"
 	cargo test --release --locked --lib --test it --test rig
 	@if [ "$$(id -u)" = 0 ]; then \
-		python3 tests/bpf/run.py && python3 tests/bpf/lacks.py && python3 tests/bpf/namespaces.py && $(MAKE) --no-print-directory propagation && \
+		python3 tests/bpf/run.py && python3 tests/bpf/http2.py && python3 tests/bpf/lacks.py && python3 tests/bpf/namespaces.py && $(MAKE) --no-print-directory propagation && \
 		cargo test --release --locked --test e2e -- $(E2E); \
 	else \
 		echo "skipped 3 suites (tests/bpf, tests/propagation, tests/e2e): loading BPF needs root"; \
@@ -43,6 +43,10 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 	python3 tests/propagation/joined.py
 	python3 tests/propagation/w3c.py
 	python3 tests/propagation/clients.py
+	python3 tests/propagation/http2.py --streams 300 --claim lasting h2load h2load-own h2load-nginx h2load-large-table \
+		nghttp-padding nghttp-trailers curl-upgrade libcurl httpx node-continuation go-trailers grpcio-grpcio grpcio-own grpc-js \
+		grpc-java tonic other go-comes-and-goes h2spec-nghttpd
+	python3 tests/propagation/http2.py --streams 300 grpcio proxy-nginx proxy-haproxy proxy-envoy curl-100MB
 	python3 tests/propagation/lifetime.py
 	python3 tests/propagation/sdk.py
 	python3 tests/propagation/hosts.py || [ $$? = 3 ]
