@@ -1,4 +1,4 @@
-//! Real records of the kernel side, through decoding, assembling and encoding. `replays/record.py` makes them.
+//! Real records of the kernel side, through decoding, assembling and encoding. `replays/record*.py` make them.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -8,15 +8,21 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use proptest::prelude::*;
 use prost::Message;
 use spanwire::conn::Assembler;
-use spanwire::event::{Recording, decode};
+use spanwire::event::{Event, Recording, decode};
 use spanwire::export::encode;
-use spanwire::span::{ErrorType, Link, Operation, Resource, Span, SpanKind};
+use spanwire::span::{ErrorType, Link, Operation, Resource, Span, SpanId, SpanKind};
 use spanwire::time::WallClock;
 
 const CHAIN: &[u8] = include_bytes!("replays/chain.rec");
 
+const HTTP2: &[u8] = include_bytes!("replays/http2.rec");
+
 fn records() -> Vec<Vec<u8>> {
-    Recording::open(CHAIN).unwrap().collect::<Result<_, _>>().unwrap()
+    records_of(CHAIN)
+}
+
+fn records_of(recording: &[u8]) -> Vec<Vec<u8>> {
+    Recording::open(recording).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
 fn assembled(records: &[Vec<u8>]) -> (Vec<Span>, Assembler) {
@@ -31,6 +37,16 @@ fn assembled(records: &[Vec<u8>]) -> (Vec<Span>, Assembler) {
         })
         .collect();
     (spans, assembler)
+}
+
+/// Method and path of each span, by its id; for a call of gRPC the latter alone.
+fn said(spans: &[Span]) -> HashMap<SpanId, (String, String)> {
+    let said = |span: &Span| match &span.operation {
+        Operation::Http(http) => (http.method.to_string(), http.path.to_string()),
+        Operation::Grpc(call) => (String::new(), format!("/{}", call.method)),
+        Operation::Connect => unreachable!("no connect fails there"),
+    };
+    spans.iter().map(|span| (span.span_id, said(span))).collect()
 }
 
 fn path(span: &Span) -> &str {
@@ -97,6 +113,22 @@ fn every_path_says_what_came_of_it() {
 }
 
 #[test]
+fn streams_of_all_kinds() {
+    let (spans, assembler) = assembled(&records_of(HTTP2));
+    assert_eq!(assembler.totals, spanwire::conn::Totals::default(), "nothing was lost");
+    assert_eq!(spans.len(), 200, "a hundred streams, two ends");
+    let clients: HashMap<_, _> =
+        spans.iter().filter(|span| span.kind == SpanKind::Client).map(|span| (span.span_id, span)).collect();
+    let said = said(&spans);
+    for server in spans.iter().filter(|span| span.kind == SpanKind::Server) {
+        let client = clients[&server.parent.unwrap()];
+        assert_eq!((client.trace_id, &said[&client.span_id]), (server.trace_id, &said[&server.span_id]));
+        assert!(said[&server.span_id].1.starts_with("/rec-"));
+    }
+    assert!(spans.iter().any(|span| matches!(&span.operation, Operation::Grpc(call) if call.status == Some(14))));
+}
+
+#[test]
 fn the_command_prints_the_same_and_names_what_is_no_recording() {
     let replay = |file: &str, print: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spanwire"));
@@ -113,6 +145,24 @@ fn the_command_prints_the_same_and_names_what_is_no_recording() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Header blocks that are lost cost what they said, and what later ones refer to; nothing is taken for something else.
+    #[test]
+    fn lost_blocks_leave_holes(kept in proptest::collection::vec(proptest::bool::weighted(0.9), 2000)) {
+        let all = records_of(HTTP2);
+        let whole = said(&assembled(&all).0);
+        let is_block = |record: &[u8]| matches!(decode(record), Ok(Event::Block(..)));
+        let some: Vec<_> =
+            all.into_iter().zip(kept.iter().cycle()).filter(|(r, kept)| **kept || !is_block(r)).map(|(r, _)| r).collect();
+        let (spans, _) = assembled(&some);
+        prop_assert_eq!(spans.len(), whole.len());
+        for (id, (method, path)) in said(&spans) {
+            let (was_method, was_path) = &whole[&id];
+            prop_assert!(path == *was_path || path.is_empty() || path == "/", "{path} was {was_path}");
+            // Without its content type a call of gRPC is a POST.
+            prop_assert!(method == *was_method || method.is_empty() || (was_method.is_empty() && method == "POST"));
+        }
+    }
 
     /// Forged, lost, repeated and swapped records: whatever comes of them is encoded, never more spans than records.
     #[test]
