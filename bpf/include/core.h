@@ -247,20 +247,22 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct dir *
 }
 
 /* A response without a length is complete when its connection is. */
-static __always_inline void until_close_ends(struct sk_ctx *c)
+__separately int until_close_ends(struct sk_ctx *c)
 {
-	struct ending e = {
-	    .now = bpf_ktime_get_ns(),
-	    .request_body = c->req.body,
-	    .response_body = c->rsp.body,
-	    .stream = c->rsp_next,
-	    .status = c->status,
-	    .reason = END_COMPLETE,
-	};
+	struct ending e = {};
 
+	if (!c)
+		return 0;
+	e.now = bpf_ktime_get_ns();
+	e.request_body = c->req.body;
+	e.response_body = c->rsp.body;
+	e.stream = c->rsp_next;
+	e.status = c->status;
+	e.reason = END_COMPLETE;
 	request_end(c, &e);
 	c->rsp_next++;
 	c->rsp.state = H1_IDLE;
+	return 0;
 }
 
 /* `from` of the `ret` bytes were fed before, where a tier sees a call piece by piece. */

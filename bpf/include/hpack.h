@@ -100,8 +100,11 @@ struct huff {
 
 static __always_inline __u32 huff_nibble(struct huff *h, __u32 nibble)
 {
-	__u32 step = huffman[(h->state << 4 | nibble) & 4095], to = h->to;
+	__u64 at = h->state * 16 + nibble;
+	__u32 step, to = h->to;
 
+	barrier_var(at);
+	step = huffman[at & 4095];
 	h->state = step & 0xff;
 	if (step & HUFF_EMITS) {
 		barrier_var(to);
@@ -157,7 +160,10 @@ __separately int hp_plain(struct scratch *s)
 
 static __always_inline struct note *note_at(struct h2_conn *h, __u32 is_rsp, __u32 number)
 {
-	return &h->notes[(is_rsp ? NOTES : 0) + (number & (NOTES - 1))];
+	__u64 at = (number & (NOTES - 1)) + (is_rsp ? NOTES : 0);
+
+	barrier_var(at); /* 6.1 loses the bound over what compilers make of that */
+	return &h->notes[at & (2 * NOTES - 1)];
 }
 
 /* What is noted about an entry that is referred to; NULL: nothing. */

@@ -46,7 +46,9 @@ enum h2_flag {
 
 static __always_inline struct h2_conn *h2_conn_of(const struct sk_ctx *c)
 {
-	return bpf_map_lookup_elem(&h2_conns, &c->cookie);
+	__u64 key = c->cookie; /* on the stack, as 6.1 wants keys */
+
+	return bpf_map_lookup_elem(&h2_conns, &key);
 }
 
 static __always_inline __u32 h2_number(__u32 stream)
@@ -77,12 +79,13 @@ static __always_inline void h2_dir_starts(struct dir *d, __u8 state, __u8 met)
 /* From here on the connection is taken for HTTP/2. False: there is no room for its state. */
 static __always_inline bool h2_starts(struct sk_ctx *c, __u8 req_state, __u8 rsp_state, __u8 met)
 {
+	__u64 key = c->cookie;
 	struct head *none;
 	struct h2_conn *h;
 	__u32 zero = 0;
 
 	none = bpf_map_lookup_elem(&no_head, &zero);
-	if (!none || bpf_map_update_elem(&h2_conns, &c->cookie, none, BPF_NOEXIST)) {
+	if (!none || bpf_map_update_elem(&h2_conns, &key, none, BPF_NOEXIST)) {
 		stat_inc(STAT_H2_FULL);
 		return false;
 	}
@@ -151,6 +154,7 @@ __separately int h2_drop_from(struct sk_ctx *c, __u64 now, __u32 above, __u32 ho
 static __always_inline void h2_forget(struct sk_ctx *c, __u64 now)
 {
 	struct h2_conn *h = h2_conn_of(c);
+	__u64 key = c->cookie;
 	struct ev_conn_end *ev;
 
 	if (!h)
@@ -167,7 +171,7 @@ static __always_inline void h2_forget(struct sk_ctx *c, __u64 now)
 			stat_inc(STAT_RING_FULL_BLOCK);
 		}
 	}
-	bpf_map_delete_elem(&h2_conns, &c->cookie);
+	bpf_map_delete_elem(&h2_conns, &key);
 }
 
 /* Not HTTP/2 after all, or frames that break the rules: nothing of it is looked at any more. */

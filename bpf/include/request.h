@@ -479,16 +479,17 @@ __separately int joined(struct scratch *s, struct sk_ctx *c)
 __separately int joinable(struct scratch *s, struct sk_ctx *c, struct open_req *r)
 {
 	struct join_key jk;
+	struct join j;
 
 	if (!s || !c || !r || !cfg.join || !s->f.can_join)
 		return 0;
 	r->join_seq = c->flags & SK_UNIX ? s->f.stream : s->f.first_seq;
 	note_server_seq(c, s->f.sk, true);
 	join_key(c, c->cookie, r->join_seq, true, &jk);
-	s->join.trace_flags = r->ev.trace_flags;
-	s->join.pad = 0;
-	__builtin_memcpy(&s->join.ctx, r->ev.trace_id, sizeof(s->join.ctx));
-	if (!bpf_map_update_elem(&joins, &jk, &s->join, BPF_NOEXIST)) {
+	j.trace_flags = r->ev.trace_flags;
+	j.pad = 0;
+	__builtin_memcpy(&j.ctx, r->ev.trace_id, sizeof(j.ctx));
+	if (!bpf_map_update_elem(&joins, &jk, &j, BPF_NOEXIST)) {
 		r->flags |= REQ_JOINABLE;
 		__sync_fetch_and_add(&joins_live, 1);
 	}
