@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What tracing costs a busy nginx: its own CPU a request, bare and traced in turn, and BPF's share.
 
-    tests/benches/nginx.py SPANWIRE [ROUNDS]
+    tests/benches/nginx.py SPANWIRE [ROUNDS] [--http2]
 
-One worker, answers of 12 bytes, wrk with 16 kept-alive connections. CPU is what the scheduler says
+One worker, answers of 12 bytes, wrk with 16 kept-alive connections, or h2load with four of sixteen streams each. CPU is what the scheduler says
 the worker used (/proc/PID/schedstat), which counts hooks and the kernel's work for it.
 """
 import re
@@ -21,17 +21,20 @@ events {{ worker_connections 1024; }}
 http {{
   access_log off; keepalive_requests 100000000;
   client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;
-  server {{ listen 127.0.0.1:{1}; location / {{ return 200 "hello world\\n"; }} }}
+  server {{ listen 127.0.0.1:{1}{2}; location / {{ return 200 "hello world\\n"; }} }}
 }}
 """
 PORT = 21999
+HTTP2 = "--http2" in sys.argv
 
 
 def load(worker, seconds=3):
     used = lambda: int(Path(f"/proc/{worker}/schedstat").read_text().split()[0])
     before = used()
-    out = subprocess.run(["wrk", "-t1", "-c16", f"-d{seconds}", f"http://127.0.0.1:{PORT}/"], capture_output=True, text=True)
-    requests = int(re.search(r"(\d+) requests in", out.stdout).group(1))
+    url = f"http://127.0.0.1:{PORT}/"
+    command = ["h2load", "-c4", "-m16", f"-D{seconds}", url] if HTTP2 else ["wrk", "-t1", "-c16", f"-d{seconds}", url]
+    out = subprocess.run(command, capture_output=True, text=True)
+    requests = int(re.search(r"(\d+) succeeded" if HTTP2 else r"(\d+) requests in", out.stdout).group(1))
     return requests, (used() - before) / requests / 1000
 
 
@@ -59,9 +62,10 @@ def bpf_nanoseconds():
 
 
 def main():
-    binary, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    binary, *rounds = (word for word in sys.argv[1:] if word != "--http2")
+    rounds = int(rounds[0]) if rounds else 5
     scratch = Path(tempfile.mkdtemp(prefix="spanwire-bench-"))
-    (scratch / "conf").write_text(CONF.format(scratch, PORT))
+    (scratch / "conf").write_text(CONF.format(scratch, PORT, " http2" if HTTP2 else ""))
     nginx = subprocess.Popen(["nginx", "-c", str(scratch / "conf"), "-e", str(scratch / "start.log")])
     try:
         time.sleep(0.5)
@@ -88,7 +92,7 @@ def main():
         after = bpf_nanoseconds()
         stop(process)
         total = sum(after.get(name, 0) - before.get(name, 0) for name in after) / requests
-        print(f"BPF run time a request, all hooks, wrk's calls included: {total:.0f} ns")
+        print(f"BPF run time a request, all hooks, the load's calls included: {total:.0f} ns")
     finally:
         subprocess.run(["sysctl", "-q", "kernel.bpf_stats_enabled=0"], check=False)
         nginx.terminate()
