@@ -25,8 +25,9 @@ enum ev_kind {
 	EV_EXIT = 6,	       /* rb_ctl: the last thread is gone */
 	EV_LISTEN = 7,	       /* rb_ctl */
 	EV_REQUEST_BLOCK = 8,  /* rb_data: a header block that a client sent, like a head ahead */
-	EV_RESPONSE_BLOCK = 9, /* ... that a server sent */
+	EV_RESPONSE_BLOCK = 9, /* ... that a server sent, and that ends the stream */
 	EV_CONN_END = 10,      /* rb_data: no more blocks of this connection */
+	EV_TRAILER_BLOCK = 11, /* rb_data: ... behind an answer */
 };
 
 enum role {

@@ -242,7 +242,8 @@ static __always_inline long h2_mistaken(struct walk *w)
 }
 
 /* The block in the scratch buffer goes to user space, whose table it may change. */
-__separately int h2_block_tell(struct scratch *s, struct sk_ctx *c, struct h2_conn *h, __u32 number)
+__separately int h2_block_tell(struct scratch *s, struct sk_ctx *c, struct h2_conn *h, __u32 number,
+			       __u32 kind)
 {
 	struct ev_head *ev;
 	__u32 cap, total;
@@ -254,7 +255,7 @@ __separately int h2_block_tell(struct scratch *s, struct sk_ctx *c, struct h2_co
 	if (cap > HEAD_CAPTURE)
 		cap = HEAD_CAPTURE;
 	ev->hdr.ts = s->f.now;
-	ev->hdr.kind = s->f.is_rsp ? EV_RESPONSE_BLOCK : EV_REQUEST_BLOCK;
+	ev->hdr.kind = kind;
 	ev->hdr.tgid = s->f.tgid;
 	ev->conn = c->cookie;
 	ev->stream = number;
@@ -307,7 +308,7 @@ static __always_inline void h2_request_block(struct walk *w)
 	if (r && !(r->flags & REQ_SAMPLED))
 		r = NULL;
 	if (r || f->block.changes)
-		h2_block_tell(w->s, c, w->h, r ? h2_number(stream) : H2_NOBODY);
+		h2_block_tell(w->s, c, w->h, r ? h2_number(stream) : H2_NOBODY, EV_REQUEST_BLOCK);
 }
 
 /* The request of a stream is over. `how`: see DROP_HOW. */
@@ -334,10 +335,14 @@ static __always_inline void h2_response_block(struct walk *w)
 
 	if (w->d->h2.block_type == H2_PUSH_PROMISE)
 		r = NULL;
-	if (r && r->flags & REQ_SAMPLED)
-		h2_block_tell(w->s, w->c, w->h, h2_number(stream));
-	else if (b->changes)
-		h2_block_tell(w->s, w->c, w->h, H2_NOBODY);
+	/*
+	 * What begins an answer holds nothing for user space if its status is known; of what it
+	 * inserts only trailers would want to know, and they refer to one another.
+	 */
+	if (r && r->flags & REQ_SAMPLED &&
+	    (w->d->h2.block_flags & H2_END_STREAM || r->ev.status || !b->status))
+		h2_block_tell(w->s, w->c, w->h, h2_number(stream),
+			      r->ev.status ? EV_TRAILER_BLOCK : EV_RESPONSE_BLOCK);
 	if (!r || (b->status && b->status < 200))
 		return;
 	if (!r->ev.status)

@@ -97,8 +97,8 @@ impl Assembler {
                 self.ahead.insert((head.conn, head.stream), ahead);
                 None
             }
-            Event::Block(head, response, block, path) => {
-                let kept = self.exchanges.on_block(&head, response, block, path, self.max_ahead);
+            Event::Block(head, of, block, path) => {
+                let kept = self.exchanges.on_block(&head, of, block, path, self.max_ahead);
                 self.totals.too_many += u64::from(!kept);
                 None
             }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::bpf::abi::ev_head;
-use crate::event::RequestKey;
+use crate::event::{BlockOf, RequestKey};
 use crate::proto::http2::{RequestFields, ResponseFields, Table};
 
 /// Blocks that matter for their connection's table alone have this number.
@@ -20,7 +20,6 @@ pub(super) struct Exchange {
     hidden: bool,
     /// The answer had trailers.
     trailers: bool,
-    answered: bool,
     /// Another call of the connection was gRPC.
     among_grpc: bool,
     since: u64,
@@ -60,17 +59,13 @@ pub(super) struct Exchanges {
 
 impl Exchanges {
     /// Takes a header block. False: there are more exchanges than are kept.
-    pub fn on_block(
-        &mut self,
-        head: &ev_head,
-        response: bool,
-        block: &[u8],
-        path: &[u8],
-        max: usize,
-    ) -> bool {
+    pub fn on_block(&mut self, head: &ev_head, of: BlockOf, block: &[u8], path: &[u8], max: usize) -> bool {
         let connection = self.connections.entry(head.conn).or_default();
         connection.since = head.hdr.ts;
-        let table = if response { &mut connection.response } else { &mut connection.request };
+        let table = match of {
+            BlockOf::Request => &mut connection.request,
+            BlockOf::Response | BlockOf::Trailers => &mut connection.response,
+        };
         let key = (head.conn, head.stream);
         let known = self.open.contains_key(&key);
         if head.stream == NOBODY || (!known && self.open.len() >= max) {
@@ -82,23 +77,16 @@ impl Exchanges {
             exchange.since = head.hdr.ts;
             exchange.unix_path = path.into();
         }
-        let mut with_status = false;
+        exchange.trailers |= of == BlockOf::Trailers;
         // A block that breaks off, or is wrong, still tells what stands before.
-        let _what_is_whole_counts = if response {
-            table.decode(head.first, block, |field| {
-                with_status |= field.name.as_deref() == Some(b":status");
-                exchange.response.take(field);
-            })
-        } else {
+        let _what_is_whole_counts = if of == BlockOf::Request {
             table.decode(head.first, block, |field| {
                 exchange.hidden |= field.name.is_none() || field.value.is_none();
                 exchange.request.take(field);
             })
+        } else {
+            table.decode(head.first, block, |field| exchange.response.take(field))
         };
-        if response {
-            exchange.trailers |= exchange.answered && !with_status;
-            exchange.answered = true;
-        }
         exchange.among_grpc |= connection.grpc;
         connection.grpc |= exchange.is_grpc();
         true

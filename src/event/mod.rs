@@ -12,13 +12,24 @@ pub use recording::{Recording, RecordingError, Writer};
 /// Names one request: the socket's cookie and the number of the request on it.
 pub type RequestKey = (u64, u32);
 
+/// What a header block of HTTP/2 belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockOf {
+    /// What the client sent.
+    Request,
+    /// What the server sent, where it may say more than a status.
+    Response,
+    /// What the server sent behind its answer.
+    Trailers,
+}
+
 /// A record of the data ring.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A head that is too long for the span's record, with the server's path of a unix socket.
     Head(ev_head, &'a [u8], &'a [u8]),
-    /// A header block of HTTP/2: the client's or, if the flag says so, the server's.
-    Block(ev_head, bool, &'a [u8], &'a [u8]),
+    /// A header block of HTTP/2, with the server's path of a unix socket.
+    Block(ev_head, BlockOf, &'a [u8], &'a [u8]),
     /// No more blocks of this HTTP/2 connection.
     ConnEnd(ev_conn_end),
     /// A request is over; with its head, unless that came ahead.
@@ -89,14 +100,17 @@ pub fn decode(record: &[u8]) -> Result<Event<'_>, DecodeError> {
     match types::ev_kind(header.kind) {
         kind @ (types::ev_kind::EV_HEAD
         | types::ev_kind::EV_REQUEST_BLOCK
-        | types::ev_kind::EV_RESPONSE_BLOCK) => {
+        | types::ev_kind::EV_RESPONSE_BLOCK
+        | types::ev_kind::EV_TRAILER_BLOCK) => {
             let event: ev_head = copy(record, header.kind)?;
             let rest = record.get(size_of::<ev_head>()..).ok_or(short)?;
             let (head, rest) = rest.split_at_checked(event.captured as usize).ok_or(short)?;
             let path = rest.get(..event.unix_len as usize).ok_or(short)?;
             Ok(match kind {
                 types::ev_kind::EV_HEAD => Event::Head(event, head, path),
-                _ => Event::Block(event, kind == types::ev_kind::EV_RESPONSE_BLOCK, head, path),
+                types::ev_kind::EV_REQUEST_BLOCK => Event::Block(event, BlockOf::Request, head, path),
+                types::ev_kind::EV_RESPONSE_BLOCK => Event::Block(event, BlockOf::Response, head, path),
+                _ => Event::Block(event, BlockOf::Trailers, head, path),
             })
         }
         types::ev_kind::EV_CONN_END => Ok(Event::ConnEnd(copy(record, header.kind)?)),

@@ -125,7 +125,9 @@ fn streams_of_all_kinds() {
         assert_eq!((client.trace_id, &said[&client.span_id]), (server.trace_id, &said[&server.span_id]));
         assert!(said[&server.span_id].1.starts_with("/rec-"));
     }
-    assert!(spans.iter().any(|span| matches!(&span.operation, Operation::Grpc(call) if call.status == Some(14))));
+    assert!(
+        spans.iter().any(|span| matches!(&span.operation, Operation::Grpc(call) if call.status == Some(14)))
+    );
 }
 
 #[test]
