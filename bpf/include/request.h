@@ -215,8 +215,8 @@ __separately int slot_take(__u64 tag)
 }
 
 /*
- * The slot of an open request of a connection, plus one; 0: there is none. HTTP/1 has few at once
- * and keeps them; of HTTP/2 only the first may be there, which was an HTTP/1 request.
+ * The slot of an open request of a connection, plus one; 0: there is none. The connection keeps 32
+ * of them, by number: for HTTP/1 these are all there can be, of HTTP/2 the others are found by tag.
  */
 static __always_inline __u32 slot_of(struct sk_ctx *c, __u32 number)
 {
@@ -744,23 +744,27 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	struct req_ref ref = {};
 	struct open_req *r;
 	struct proc *p;
-	__u32 slot, proc;
+	__u32 slot, proc, hint;
 
 	if (!s || !c)
 		return 0;
 	ref.tag = req_tag(c->cookie, s->f.stream);
-	if (slot_of(c, s->f.stream))
-		return 0; /* a send that was cut short is sent again */
+	/* a send that was cut short is sent again? */
+	if ((c->proto != PROTO_HTTP2 || s->f.stream < c->begun) && slot_of(c, s->f.stream))
+		return 0;
 	proc = proc_of(c, s->f.tgid);
 	p = proc_at(proc - 1);
-	slot = c->proto == PROTO_HTTP2 ? slot_take_by_tag(ref.tag) : slot_take(ref.tag);
+	hint = c->proto == PROTO_HTTP2 ? c->slots[s->f.stream % PIPELINE_MAX] : 0;
+	slot = hint ? slot_take_by_tag(ref.tag) : slot_take(ref.tag);
 	r = slot_at(slot - 1);
 	if (!slot || !r || !proc || !p)
 		return 0;
 	ref.slot = slot - 1;
-	if (c->proto == PROTO_HTTP2)
+	if (c->proto == PROTO_HTTP2) {
 		__sync_fetch_and_add(&c->streams, 1);
-	else
+		c->begun = s->f.stream + 1;
+	}
+	if (!hint)
 		c->slots[s->f.stream % PIPELINE_MAX] = slot;
 	r->proc = proc;
 	r->flags = 0;

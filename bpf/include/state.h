@@ -183,7 +183,8 @@ struct sk_ctx {
 	__u32 streams;	  /* HTTP/2: open ones */
 	__u32 orphans;	  /* given up, but still in `joins`: the server may yet read them */
 	__u32 orphan_seqs[ORPHANS];
-	__u32 pad2;
+	__u32
+	    begun; /* HTTP/2: numbers up to this one were given out, undone speculation included */
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
 
