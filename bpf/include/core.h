@@ -285,6 +285,8 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, __u6
 		if (c->role == ROLE_CLIENT && d->state == H1_UNTIL_CLOSE) {
 			until_close_ends(c);
 		}
+		if (c->proto == PROTO_HTTP2 && c->flags & SK_UNIX)
+			h2_over(c, bpf_ktime_get_ns());
 		return;
 	}
 	if (tp) {

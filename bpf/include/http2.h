@@ -48,6 +48,8 @@ static __always_inline struct h2_conn *h2_conn_of(const struct sk_ctx *c)
 {
 	__u64 key = c->cookie; /* on the stack, as 6.1 wants keys */
 
+	if (c->flags & SK_UNIX)
+		return bpf_map_lookup_elem(&h2_unix_conns, &key);
 	return bpf_map_lookup_elem(&h2_conns, &key);
 }
 
@@ -85,7 +87,9 @@ static __always_inline bool h2_starts(struct sk_ctx *c, __u8 req_state, __u8 rsp
 	__u32 zero = 0;
 
 	none = bpf_map_lookup_elem(&no_head, &zero);
-	if (!none || bpf_map_update_elem(&h2_conns, &key, none, BPF_NOEXIST)) {
+	if (!none ||
+	    (c->flags & SK_UNIX ? bpf_map_update_elem(&h2_unix_conns, &key, none, BPF_NOEXIST)
+				: bpf_map_update_elem(&h2_conns, &key, none, BPF_NOEXIST))) {
 		stat_inc(STAT_H2_FULL);
 		return false;
 	}
@@ -171,7 +175,21 @@ static __always_inline void h2_forget(struct sk_ctx *c, __u64 now)
 			stat_inc(STAT_RING_FULL_BLOCK);
 		}
 	}
-	bpf_map_delete_elem(&h2_conns, &key);
+	if (c->flags & SK_UNIX)
+		bpf_map_delete_elem(&h2_unix_conns, &key);
+	else
+		bpf_map_delete_elem(&h2_conns, &key);
+}
+
+/* No byte can come any more. */
+__separately int h2_over(struct sk_ctx *c, __u64 now)
+{
+	if (!c)
+		return 0;
+	h2_drop_from(c, now, 0, DROP_HOW(END_CLOSED, 0));
+	h2_forget(c, now);
+	c->proto = PROTO_NONE;
+	return 0;
 }
 
 /* Not HTTP/2 after all, or frames that break the rules: nothing of it is looked at any more. */

@@ -6,7 +6,7 @@
 
 /*
  * Maps are shared by all objects of the unit, hence __weak: the linker folds the copies.
- * None of them is an LRU: an eviction would lose a request or a reason not to link.
+ * None but one is an LRU: an eviction would lose a request or a reason not to link.
  */
 
 #define MAX_TGID 4194304
@@ -152,6 +152,17 @@ struct {
 	__type(key, __u64);
 	__type(value, struct h2_conn);
 } h2_conns SEC(".maps") __weak;
+
+/*
+ * The same for unix sockets, whose end no tier but B sees: the one map that forgets by itself. A
+ * connection that it forgot is left alone.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct h2_conn);
+} h2_unix_conns SEC(".maps") __weak;
 
 struct head_key {
 	__u64 conn;

@@ -55,6 +55,7 @@ impl Injector {
         share!(
             tracestates,
             h2_conns,
+            h2_unix_conns,
             freed_slots,
             heads,
             no_head,

@@ -10,6 +10,11 @@ use crate::proto::http2::{RequestFields, ResponseFields, Table};
 /// Blocks that matter for their connection's table alone have this number.
 const NOBODY: u32 = u32::MAX;
 
+/// More than the kernel side follows.
+const CONNECTIONS_MAX: usize = 20_000;
+/// Which of them are forgotten first.
+const IDLE_NS: u64 = 60_000_000_000;
+
 /// The fields of a request and of the answer to it, as far as they are known.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
@@ -60,6 +65,14 @@ pub(super) struct Exchanges {
 impl Exchanges {
     /// Takes a header block. False: there are more exchanges than are kept.
     pub fn on_block(&mut self, head: &ev_head, of: BlockOf, block: &[u8], path: &[u8], max: usize) -> bool {
+        if self.connections.len() >= CONNECTIONS_MAX && !self.connections.contains_key(&head.conn) {
+            // The end of many went by unseen: what is forgotten leaves holes, and nothing else.
+            let limit = head.hdr.ts.saturating_sub(IDLE_NS);
+            self.connections.retain(|_, connection| connection.since > limit);
+            if self.connections.len() >= CONNECTIONS_MAX {
+                self.connections.clear();
+            }
+        }
         let connection = self.connections.entry(head.conn).or_default();
         connection.since = head.hdr.ts;
         let table = match of {

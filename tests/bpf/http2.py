@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -1488,6 +1489,33 @@ def many_connections_at_once():
     for thread in threads:
         thread.join()
     assert not faults, faults[0]
+    return [want for talk in talks for want in talk.wanted]
+
+
+def unix_pair():
+    """As `pair`, over a unix socket with a name."""
+    path = tempfile.mktemp(prefix="spanwire-", suffix=".sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        server, _ = listener.accept()
+    os.unlink(path)
+    for end in (client, server):
+        end.settimeout(5)
+    return client, server
+
+
+@case
+def over_unix_sockets():
+    """Their end is not seen by every tier: a connection more than are kept must not be one too many."""
+    talks = []
+    for number in range(1100):
+        talk = Talk()
+        talk.get(f"/unix/{number}", authority="localhost")
+        talks.append(talk)
+        talk.play(unix_pair(), over=(close, by_server)[number % 2])
     return [want for talk in talks for want in talk.wanted]
 
 
