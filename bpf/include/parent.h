@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __PARENT_H
+#define __PARENT_H
+
+#include "slots.h"
+
+/* Which request is a call made for? */
+
+static __always_inline bool req_is_open(const struct req_ref *ref)
+{
+	struct open_req *r = slot_at(ref->slot);
+
+	return r && ref->tag && r->tag == ref->tag;
+}
+
+/* Copies, then looks whether it is still the same: a slot is taken again at once. */
+static __always_inline bool parent_from(const struct req_ref *ref, struct parent *out)
+{
+	struct open_req *r = slot_at(ref->slot);
+
+	if (!r || !ref->tag || r->tag != ref->tag || r->ev.role != ROLE_SERVER)
+		return false;
+	__builtin_memcpy(&out->ctx, r->ev.trace_id, sizeof(out->ctx));
+	out->tag = ref->tag;
+	out->tgid = r->ev.hdr.tgid;
+	out->trace_flags = r->ev.trace_flags;
+	barrier();
+	return r->tag == ref->tag;
+}
+
+static __always_inline void dest_key(const struct sk_ctx *c, __u32 tgid, struct dest *d)
+{
+	__builtin_memcpy(d->addr, c->raddr, 16);
+	d->tgid = tgid;
+	d->port = c->rport;
+}
+
+static __always_inline __u32 dest_flags(const struct sk_ctx *c, __u32 tgid)
+{
+	struct dest d;
+	__u32 *flags;
+
+	dest_key(c, tgid, &d);
+	flags = bpf_map_lookup_elem(&dests, &d);
+	return flags ? *flags : 0;
+}
+
+/* Returns false if it cannot be remembered, which refuses rule 5 to the whole process. */
+static __always_inline void dest_mark(const struct sk_ctx *c, __u32 tgid, struct proc *p,
+				      __u32 flag)
+{
+	struct dest d;
+	__u32 *flags;
+
+	dest_key(c, tgid, &d);
+	flags = bpf_map_lookup_elem(&dests, &d);
+	if (flags) {
+		*flags |= flag;
+		return;
+	}
+	if (bpf_map_update_elem(&dests, &d, &flag, BPF_ANY))
+		p->since = ~0ULL; /* rule 5 asks how long the process is known */
+}
+
+/*
+ * Which server request is this task working for? The one place that answers it; runtimes plug
+ * in here. `avoid` are the dest_flags that make the only open request no answer.
+ */
+static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, __u32 tgid,
+					struct proc *p, __u32 avoid, struct parent *out)
+{
+	struct req_ref only = {};
+	__u32 open = p->open;
+
+	out->found = 0;
+	out->link = LINK_ROOT;
+	if (w && w->cur.tag) {
+		if (!parent_from(&w->cur, out)) {
+			stat_inc(STAT_REFUSED_ANSWERED);
+			w->cur.tag = 0;
+		} else if (w->flags & WORK_INHERITED) {
+			/*
+			 * A helper of this request, or a pool thread that happened to be
+			 * started by it and now works for another? Alone it makes no
+			 * difference; else the process must have shown that its threads end
+			 * before the requests that start them.
+			 */
+			if (open == 1 || (!p->pooled && p->joined_clones >= 8)) {
+				out->link = LINK_INHERITED;
+				out->found = 1;
+			} else {
+				stat_inc(STAT_REFUSED_POOL);
+			}
+			return;
+		} else if (w->flags & WORK_INHERITED_PROC) {
+			out->link = LINK_INHERITED;
+			out->found = 1;
+			return;
+		} else if (!(w->flags & WORK_MULTIPLEX)) {
+			out->link = LINK_THREAD;
+			out->found = 1;
+			return;
+		}
+	}
+	if (!open)
+		return;
+	if (open > 1) {
+		stat_inc(STAT_REFUSED_AMBIGUOUS);
+		return;
+	}
+	if (dest_flags(c, tgid) & avoid) {
+		stat_inc(STAT_REFUSED_BACKGROUND);
+		return;
+	}
+	if (p->since > bpf_ktime_get_ns() - cfg.exclusive_after_ns) {
+		stat_inc(STAT_REFUSED_EARLY);
+		return;
+	}
+	only.tag = p->xor_tag;
+	only.slot = p->xor_slot;
+	if (!parent_from(&only, out) || out->tgid != tgid)
+		return;
+	out->link = LINK_EXCLUSIVE;
+	out->found = 1;
+}
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+#ifndef __PROCS_H
+#define __PROCS_H
+
+#include "conns.h"
+
+/* Tasks and processes: their state, and what they work for. */
+
+/* Before v6.18 sk_msg programs are refused the storage of a task. */
+#ifdef IN_SK_MSG
+#define TASK_STORAGE_WORKS (cfg.task_storage)
+#else
+#define TASK_STORAGE_WORKS 1
+#endif
+
+static __always_inline struct task_ctx *task_get(void)
+{
+	struct task_ctx *t;
+
+	if (!TASK_STORAGE_WORKS)
+		return NULL;
+	t = bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0,
+				 BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t)
+		stat_inc(STAT_TASK_STATE);
+	return t;
+}
+
+static __always_inline struct task_ctx *task_find(void)
+{
+	if (!TASK_STORAGE_WORKS)
+		return NULL;
+	return bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0, 0);
+}
+
+/* What the task in whose name `c` sends works for. */
+static __always_inline struct work *work_find(struct sk_ctx *c)
+{
+	struct task_ctx *t;
+
+	if (!TASK_STORAGE_WORKS)
+		return c->sender == bpf_get_current_pid_tgid() ? &c->work : NULL;
+	t = task_find();
+	return &t->work;
+}
+
+static __always_inline struct proc *proc_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&procs, &index);
+}
+
+/* The state of a process, taken if it has none yet. Returns its index plus one, 0 if full. */
+__separately int proc_find(__u32 tgid)
+{
+	/* unrolled: 6.1 refuses a loop whose way back is no jump */
+#pragma unroll
+	for (__u32 i = 0; i < PROC_PROBES; i++) {
+		__u32 at = (tgid + i) % PROCS;
+		struct proc *p = proc_at(at);
+
+		if (p && p->tgid == tgid)
+			return at + 1;
+	}
+#pragma unroll
+	for (__u32 i = 0; i < PROC_PROBES; i++) {
+		__u32 at = (tgid + i) % PROCS;
+		struct proc *p = proc_at(at);
+
+		if (p && __sync_val_compare_and_swap(&p->tgid, 0, tgid) == 0) {
+			__u64 *since = bpf_map_lookup_elem(&watched, &tgid);
+
+			p->since = since ? *since : bpf_ktime_get_ns();
+			return at + 1;
+		}
+	}
+	stat_inc(STAT_PROCS_FULL);
+	return 0;
+}
+
+/* A connection keeps the index: most calls need no search. */
+static __always_inline __u32 proc_of(struct sk_ctx *c, __u32 tgid)
+{
+	struct proc *p = c->proc ? proc_at(c->proc - 1) : NULL;
+
+	if (!p || p->tgid != tgid)
+		c->proc = proc_find(tgid);
+	return c->proc;
+}
+
+static __always_inline void proc_forget(__u32 tgid)
+{
+#pragma unroll
+	for (__u32 i = 0; i < PROC_PROBES; i++) {
+		struct proc *p = proc_at((tgid + i) % PROCS);
+
+		if (p && p->tgid == tgid) {
+			p->xor_tag = p->xor_slot = 0;
+			p->open = p->joined_clones = p->pooled = 0;
+			p->tgid = 0;
+		}
+	}
+}
+
+/*
+ * The only open request of a process is found by the xor over all of them. Order matters:
+ * whoever reads a count of one during a change finds a xor that is no tag, and so none.
+ */
+static __always_inline void proc_opened(struct proc *p, __u64 tag, __u32 slot)
+{
+	__sync_fetch_and_xor(&p->xor_tag, tag);
+	__sync_fetch_and_xor(&p->xor_slot, (__u64)slot);
+	__sync_fetch_and_add(&p->open, 1);
+}
+
+static __always_inline void proc_answered(struct proc *p, __u64 tag, __u32 slot)
+{
+	__sync_fetch_and_add(&p->open, -1);
+	__sync_fetch_and_xor(&p->xor_tag, tag);
+	__sync_fetch_and_xor(&p->xor_slot, (__u64)slot);
+}
+
+#endif
