@@ -227,7 +227,7 @@ fn findings() -> Vec<Finding> {
         Some(tier) => finding(
             "tracing",
             Verdict::Yes,
-            format!("HTTP/1 over TCP and unix sockets, by tier {}", tier.as_str()),
+            format!("HTTP/1, HTTP/2 and gRPC over TCP and unix sockets, by tier {}", tier.as_str()),
             "",
         ),
         None => finding("tracing", Verdict::No, "no tier works", "see the reasons above"),
