@@ -310,7 +310,8 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 		t->work.flags |= WORK_MULTIPLEX;
 	t->work.flags &= ~(WORK_INHERITED | WORK_INHERITED_PROC);
 	t->work.cur.tag = 0;
-	if (event_managed((struct sock *)s->f.sk)) {
+	/* who reads the frames of a connection reads for all its streams, and hands them on */
+	if (c->proto == PROTO_HTTP2 || event_managed((struct sock *)s->f.sk)) {
 		c->flags |= SK_EVENTS;
 		return;
 	}

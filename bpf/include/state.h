@@ -146,7 +146,7 @@ enum sk_flag {
 	SK_FROM_START = 1, /* no byte of the connection was missed */
 	SK_UNIX = 2,
 	SK_CONNECTING = 8,
-	SK_EVENTS = 16, /* polled with epoll: its thread is no request's own */
+	SK_EVENTS = 16, /* polled with epoll, or HTTP/2: its thread is no request's own */
 };
 
 #define ORPHANS 4
