@@ -92,7 +92,7 @@ impl Naming {
         put("process.executable.name", text(facts.exe_name()));
         put("process.executable.path", text(&facts.exe));
         // No command line: it is where people put passwords.
-        if let Some(id) = facts.container_id() {
+        if let Some(id) = facts.container().map(|container| container.id) {
             put("container.id", text(&id));
         }
         for (key, value) in &all {

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
+use super::container::ContainerRef;
+
 /// Bytes of `environ` and `cmdline` that are looked at.
 const READ_MAX: u64 = 256 << 10;
 
@@ -91,10 +93,10 @@ impl Facts {
         env_value(&read(self.pid, "environ"), name)
     }
 
-    /// The container the process is in, by its cgroup: the last name of 64 hex digits.
+    /// The container the process is in, by its cgroup.
     #[must_use]
-    pub fn container_id(&self) -> Option<String> {
-        container_id(&String::from_utf8_lossy(&read(self.pid, "cgroup")))
+    pub fn container(&self) -> Option<ContainerRef> {
+        ContainerRef::parse(&String::from_utf8_lossy(&read(self.pid, "cgroup")))
     }
 
     /// Libraries in the memory map, for telling runtimes apart.
@@ -111,12 +113,6 @@ fn env_value(environ: &[u8], name: &str) -> Option<String> {
     })
 }
 
-fn container_id(cgroup: &str) -> Option<String> {
-    let words = cgroup.lines().flat_map(|line| line.split(['/', '-', '.', ':']));
-    let id = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
-    words.rev().find(id).map(str::to_owned)
-}
-
 /// Pids of all processes.
 pub(super) fn pids() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -128,20 +124,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn containers_of_every_runtime() {
-        let id = "a".repeat(64);
-        for line in [
-            format!("0::/system.slice/docker-{id}.scope"),
-            format!("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
-            format!("12:pids:/kubepods/besteffort/pod1/{id}\n0::/"),
-            format!("0::/machine.slice/libpod-{id}.scope/container"),
-        ] {
-            assert_eq!(container_id(&line).as_deref(), Some(id.as_str()), "{line}");
-        }
-        assert_eq!(container_id("0::/user.slice"), None);
-    }
 
     proptest! {
         #[test]

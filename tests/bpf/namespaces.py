@@ -27,6 +27,7 @@ import types
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from lib.collector import collector  # noqa: E402
 from lib.tracer import BINARY, ROOT, Tracer, free_port, need_root  # noqa: E402
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -338,61 +339,6 @@ def traced(*arguments, prefix=(), **settings):
         shutil.rmtree(tracer.directory, ignore_errors=True)
 
 
-class Collector(http.server.BaseHTTPRequestHandler):
-    """Takes OTLP; `resources` are the attributes of each."""
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        for resource_spans in fields(body, 1):
-            for resource in fields(resource_spans, 1):
-                pairs = {one(pair, 1).decode(): one(pair, 2) for pair in fields(resource, 1)}
-                self.server.resources.append({key: one(value, 1).decode() if fields(value, 1) else one(value, 3) for key, value in pairs.items()})
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-def fields(message, wanted):
-    """All values of a field of a protobuf message."""
-    def number(at):
-        value = shift = 0
-        while True:
-            byte = message[at]
-            value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-            if byte < 128:
-                return value, at
-
-    at, out = 0, []
-    while at < len(message):
-        key, at = number(at)
-        if key & 7 == 0:
-            value, at = number(at)
-        else:
-            size, at = number(at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
-            value, at = message[at:at + size], at + size
-        if key >> 3 == wanted:
-            out.append(value)
-    return out
-
-
-def one(message, wanted):
-    return fields(message, wanted)[-1]
-
-
-def collector():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
-    server.resources = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    open_things.callback(server.server_close)
-    open_things.callback(server.shutdown)
-    settings = {"otel_traces_export.endpoint": f"http://127.0.0.1:{server.server_port}/v1/traces", "otel_traces_export.protocol": "http/protobuf"}
-    return server.resources, settings
-
-
 def expect(resources, name, **wanted):
     """What is wrong with the resource of a service."""
     found = next((resource for resource in resources if resource.get("service.name") == name), {})
@@ -483,7 +429,7 @@ def pid_namespaces():
     executable = shutil.copy(PYTHON, Path(directory, "python3-of-the-test"))
     back = service("back", ("127.0.0.1", back_port), *PID, python=executable)
     front = service("front", ("127.0.0.1", front_port), *PID, python=executable, following=("127.0.0.1", back_port), fork=True)
-    resources, export = collector()
+    resources, export = collector(open_things)
     problems = []
     ways = {"port": f"{front_port},{back_port}", "exe": str(executable), "pid": f"{front},{back}"}
     for way, which in ways.items():
@@ -512,7 +458,7 @@ def another_root_in_another_mount_namespace():
     front = service(None, ("127.0.0.1", front_port), "unshare", "--mount", *pivoted, python=billing, following=("127.0.0.1", back_port))
     if os.path.exists(billing) or os.path.exists(os.readlink(f"/proc/{back}/exe")):
         raise RuntimeError("the executables are here too")
-    resources, export = collector()
+    resources, export = collector(open_things)
     plain, marked = ("python", "python") if "libpython" in Path(f"/proc/{back}/maps").read_text() else ("generic", "go")
     rules = json.dumps([{"exe_path": billing}, {"exe_path": f"*{till}", "languages": marked, "name": "by-entry"}])
     paths = [f"/root/{number}" for number in range(8)]
@@ -580,7 +526,7 @@ def container(*user):
     front = service("front", ("127.0.0.1", 8080), *inside(outside), following=("10.77.0.2", 8080))
     order = [("front", "server", front), ("front", "client", front), ("inside", "server", inner), ("inside", "client", inner),
              ("back", "server", back)]
-    resources, export = collector()
+    resources, export = collector(open_things)
     problems = []
     ways = {"joined": {}, "header": {"ebpf.context_propagation": "headers", "ebpf.disable_black_box_cp": "true"}}
     for way, settings in ways.items():
