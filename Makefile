@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build cross demo test propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build cross demo test test-containers propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -31,6 +31,10 @@ test: build ## unit, property, BPF and end-to-end tests; without root what can b
 	else \
 		echo "skipped 3 suites (tests/bpf, tests/propagation, tests/e2e): loading BPF needs root"; \
 	fi
+
+test-containers: build ## containers of Podman, Docker, containerd, LXC and systemd-nspawn, run here, are named; needs root
+	@tests/setup containers
+	python3 tests/containers/run.py $(RUNTIMES)
 
 # Chains in which the header alone carries the trace: services of one thread per request.
 HEADERS_ALONE = OTEL_EBPF_BPF_CONTEXT_PROPAGATION=headers OTEL_EBPF_BPF_DISABLE_BLACK_BOX_CP=true
