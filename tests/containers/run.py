@@ -9,8 +9,10 @@ container of this machine's own files that writes to memory. Needs root, and wha
 """
 import argparse
 import contextlib
+import hashlib
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -53,7 +56,7 @@ def needed(*programs):
 
 
 def run(*command, **options):
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **options)
+    done = subprocess.run(command, **{"input": "", "capture_output": True, "text": True, "timeout": 120, **options})
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-400:]}")
     return done.stdout.strip()
@@ -103,7 +106,14 @@ def image(directory):
     (root / "bin/sh").symlink_to("busybox")
     (root / "www/index.html").write_text("ok\n")
     (root / "etc/os-release").write_text("ID=tiny\n")
-    run("tar", "-C", str(root), "-cf", f"{directory}/root.tar", ".")
+    layer, config, archive = (f"{directory}/{name}" for name in ("root.tar", "config.json", "image.tar"))
+    run("tar", "-C", str(root), "-cf", layer, ".")
+    digest = hashlib.sha256(Path(layer).read_bytes()).hexdigest()
+    kind = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    command = {"Cmd": ["/bin/busybox", "sleep", "1000000"]}  # of the pods
+    Path(config).write_text(json.dumps({"architecture": kind, "os": "linux", "config": command, "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]}}))
+    Path(directory, "manifest.json").write_text(json.dumps([{"Config": "config.json", "RepoTags": [f"{IMAGE}:{TAG}"], "Layers": ["root.tar"]}]))
+    run("tar", "-C", directory, "-cf", archive, "manifest.json", "config.json", "root.tar")
 
 
 def httpd(port, root=""):
@@ -275,6 +285,74 @@ def docker_systemd(stack, host):
     place.run("systemd-run", "--quiet", "--unit=rig-docker", "--property=Delegate=yes", "dockerd", *DOCKERD, *places)
     stack.callback(lambda: place.run("systemctl", "stop", "rig-docker"))
     return docker_at(stack, place, "/run/rig-docker.sock")
+
+
+CONTAINERD = """
+version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{image}"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+"""
+
+
+def containerd_in(stack, host, *namespaces):
+    """In the usual places, which are its own in its mount namespace; with the image in some namespaces of containerd's."""
+    needed("containerd", "ctr", "runc", "nsenter")
+    for path in ("/var/lib/containerd", "/run/containerd"):
+        if not os.path.isdir(path):
+            os.mkdir(path)
+            stack.callback(os.rmdir, path)
+    directory = tempfile.mkdtemp(dir=host.directory)
+    socket_at, config = f"{directory}/sock", Path(directory, "config.toml")
+    config.write_text(CONTAINERD.format(image=f"{IMAGE}:{TAG}"))
+    own = "mount -t tmpfs none /var/lib/containerd; mount -t tmpfs none /run/containerd"
+    options = ["--config", str(config), "--address", socket_at]
+    process = daemon(stack, f"{directory}/log", "unshare", "--mount", "sh", "-ec", f'{own}; exec containerd "$@"', "sh", *options)
+    place = Place(host.directory, ["nsenter", f"--target={process.pid}", "--mount", "--"])
+    client = ["ctr", "--address", socket_at]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    until(lambda: subprocess.run([*client, "version"], **quiet).returncode == 0, 60, "containerd does not get ready")
+    for namespace in namespaces:
+        place.run(*client, "--namespace", namespace, "images", "import", "--snapshotter", "native", f"{host.directory}/image.tar")
+    return place, socket_at
+
+
+@runtime
+def containerd_cri(stack, host):
+    """Pods, asked for as by the kubelet."""
+    python = Path(os.environ.get("SPANWIRE_VENV", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "spanwire/venv")), "bin/python")
+    if not python.exists():
+        raise Skip("the Python services' venv is not there")
+    place, address = containerd_in(stack, host, "k8s.io")
+    cri = [str(python), str(Path(__file__).with_name("cri.py")), address]
+
+    def start(name, port, env):
+        uid = str(uuid.uuid4())
+        asked = {"name": name, "namespace": "rig", "pod": f"{name}-0", "uid": uid, "parent": f"/kubepods/besteffort/pod{uid}",
+                 "image": f"{IMAGE}:{TAG}", "command": httpd(port), "env": env}
+        sandbox, container = run(*cri, "start", input=json.dumps(asked)).split()
+        stack.callback(lambda: run(*cri, "remove", sandbox))
+        return {"container.id": container, "container.name": name, "container.image.name": IMAGE, "container.runtime": "containerd",
+                "k8s.pod.name": asked["pod"], "k8s.namespace.name": "rig", "k8s.pod.uid": uid}
+
+    return start
+
+
+@runtime
+def nerdctl(stack, host):
+    needed("nerdctl")
+    place, address = containerd_in(stack, host, "default")
+    client = ["nerdctl", "--address", address, "--snapshotter", "native", "--data-root", tempfile.mkdtemp(dir=host.directory)]
+
+    def start(name, port, env):
+        words = [f"--env={key}={value}" for key, value in env.items()]
+        stack.callback(lambda: place.run(*client, "rm", "-f", name))
+        identity = place.run(*client, "run", "-d", "--name", name, "--net", "host", "--pull", "never", *words, f"{IMAGE}:{TAG}", *httpd(port))
+        return {"container.id": identity, "container.name": name, "container.image.name": IMAGE, "container.runtime": "containerd"}
+
+    return start
 
 
 @runtime
