@@ -9,6 +9,7 @@ pub mod conn;
 pub mod enrich;
 pub mod event;
 pub mod export;
+pub mod kube;
 pub mod logging;
 pub mod pipeline;
 pub mod proc;

@@ -1,9 +1,10 @@
-//! The log: standard error, as data goes to standard output.
+//! The log: standard error, as data goes to standard output; or the journal, where standard error leads there.
 
 use std::io::IsTerminal;
 
 use libbpf_rs::PrintLevel;
 use tracing::{debug, level_filters::LevelFilter};
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::config::{Level, LogFormat};
 
@@ -16,6 +17,16 @@ pub fn init(level: Level, format: LogFormat) {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
+    // The journal keeps fields and priorities; through standard error it would get lines.
+    if format == LogFormat::Text
+        && stderr_is_the_journal()
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        let journal = journal.with_field_prefix(Some("SPANWIRE".to_owned()));
+        let log = tracing_subscriber::registry().with(filter).with(journal);
+        let _first_stays = tracing::subscriber::set_global_default(log);
+        return quiet();
+    }
     let log = tracing_subscriber::fmt()
         .with_max_level(filter)
         .with_writer(std::io::stderr)
@@ -27,6 +38,13 @@ pub fn init(level: Level, format: LogFormat) {
         LogFormat::Json => tracing::subscriber::set_global_default(log.json().finish()),
     };
     quiet();
+}
+
+/// By the device and inode that systemd says its stream has (systemd.exec(5), `JOURNAL_STREAM`).
+fn stderr_is_the_journal() -> bool {
+    let Ok(wanted) = std::env::var("JOURNAL_STREAM") else { return false };
+    nix::sys::stat::fstat(std::io::stderr())
+        .is_ok_and(|stderr| wanted == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }
 
 /// libbpf speaks of every trial that fails, and a failed trial is how a tier is chosen: its words

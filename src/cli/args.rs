@@ -35,7 +35,11 @@ pub enum Command {
         live: bool,
     },
     /// Print the effective configuration with the origin of each value.
+    #[command(args_conflicts_with_subcommands = true)]
     Config {
+        /// Without one, print.
+        #[command(subcommand)]
+        action: Option<ConfigAction>,
         /// The same flags as `run`.
         #[command(flatten)]
         run: Run,
@@ -55,6 +59,17 @@ pub enum Command {
     },
     /// Print the version.
     Version,
+}
+
+/// What to do with the configuration.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Tell whether `run` would start with it: exit status 0, or 2 and the reason.
+    Check {
+        /// The same flags as `run`.
+        #[command(flatten)]
+        run: Run,
+    },
 }
 
 /// Flags of `run`.

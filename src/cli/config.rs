@@ -5,13 +5,21 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::config::Loaded;
+use super::args::Run;
+use crate::config::{ConfigError, Loaded};
 
 /// Prints the values on standard output, warnings on standard error.
 pub(super) fn show(loaded: &Loaded, json: bool) -> Result<ExitCode> {
     write(&mut io::stdout().lock(), loaded, json)?;
     warn(loaded);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether `run` would start: all that can be told without the kernel and the network.
+pub(super) fn check(loaded: &Loaded, run: &Run) -> Result<(), ConfigError> {
+    warn(loaded);
+    loaded.config.validate(!run.command.is_empty())?;
+    loaded.config.check_files()
 }
 
 /// For when there is no log yet.

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod config;
 mod live;
+mod notify;
 mod replay;
 mod run;
 
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use args::{Args, Command};
+pub use args::{Args, Command, ConfigAction};
 
 use crate::config::{ConfigError, Loaded, LogConfig, Sources, load};
 
@@ -35,7 +36,13 @@ pub fn main() -> ExitCode {
         },
         Command::Check { json, live: true } => live::live(json),
         Command::Check { json, live: false } => check::check(json),
-        Command::Config { run, json } => match loaded(&run, environment) {
+        Command::Config { action: Some(ConfigAction::Check { run }), .. } => {
+            match loaded(&run, environment).and_then(|loaded| config::check(&loaded, &run)) {
+                Ok(()) => Ok(ExitCode::SUCCESS),
+                Err(error) => return usage(&error),
+            }
+        }
+        Command::Config { action: None, run, json } => match loaded(&run, environment) {
             Ok(loaded) => config::show(&loaded, json),
             Err(error) => return usage(&error),
         },

@@ -50,7 +50,7 @@ pub(super) fn replay(path: &Path, format: Format) -> Result<ExitCode> {
             malformed += 1;
             continue;
         };
-        let name = |pid| Some(Arc::clone(names.entry(pid).or_insert_with(|| nameless(pid))));
+        let name = |pid, _| Some(Arc::clone(names.entry(pid).or_insert_with(|| nameless(pid))));
         if let Some(span) = assembler.on_event(event, &clock, name) {
             printer.print(&[span]);
         }

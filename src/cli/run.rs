@@ -1,5 +1,6 @@
 //! `spanwire run`.
 
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -17,14 +18,16 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::args::Run;
+use super::notify;
 use crate::bpf::{Control, LoadError, LoadOptions, Tier, Tracer};
-use crate::config::{Config, Loaded, MetricsExporter, Sources, TierName, load};
-use crate::enrich::Naming;
+use crate::config::{Config, KubeEnable, Loaded, MetricsExporter, Sources, TierName, load};
+use crate::enrich::{Labels, Naming};
 use crate::event::Writer;
 use crate::export::{Exporter, Printer};
+use crate::kube::{self, Cluster, Reach, Watch};
 use crate::logging;
 use crate::pipeline::{Parts, Pipeline, Recorder, spawn};
-use crate::proc::{Discovery, Rules, listeners};
+use crate::proc::{Discovery, Places, Rules, listeners};
 use crate::propagation::{self, Propagation};
 use crate::selfmetrics::{Metrics, serve};
 use crate::span::{Span, SpanKind};
@@ -94,13 +97,21 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         config.service_name.clone(),
         config.service_namespace.clone(),
         config.resource_attributes.as_deref(),
+        Labels::new(&config.attributes.kubernetes),
     );
-    let mut discovery = Discovery::new(rules(&config), naming, control.clone());
+    let rules = rules(&config);
+    let cluster = kubernetes(&config).map(|settings| (settings, Cluster::new(rules.annotations())));
+    if let Some((_, cluster)) = &cluster {
+        metrics.set_cluster(cluster.clone());
+    }
+    let places = Places::new(cluster.as_ref().map(|(_, cluster)| cluster.clone()));
+    let mut discovery = Discovery::new(rules, naming, places, control.clone());
     let mut injection = Injecting::default();
     injection.apply(&config, &tracer, &mut discovery);
     let selection = discovery.selection();
     discovery.scan();
     let discovery = Arc::new(Mutex::new(discovery));
+    let watch = cluster.map(|(settings, cluster)| watch(settings, cluster, &discovery)).transpose()?;
 
     let (exporter, queue) = match config.export()? {
         Some(settings) => {
@@ -138,7 +149,7 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         data: tracer.data_ring().try_into()?,
         ctl: tracer.ctl_ring().try_into()?,
         control: control.clone(),
-        resources: Arc::new(move |pid| names.lock().ok()?.resource(pid)),
+        resources: Arc::new(move |pid, patience| names.lock().ok()?.resource(pid, patience)),
         sink: Box::new(sink),
         totals: Box::new(move |totals| totals_metrics.set_totals(totals)),
         on_process: Box::new(move |event| {
@@ -155,14 +166,24 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     let keeper = {
         let (metrics, control, stopping) = (Arc::clone(&metrics), control.clone(), Arc::clone(&stopping));
         let (selection, printer) = (Arc::clone(&selection), printer.clone());
+        // Twice in the time that it is given.
+        let watchdog = notify::watchdog().map(|within| within / 2);
         spawn("housekeeping", move || {
             let mut round = 0_u32;
             let mut next = Instant::now();
+            let mut alive = Instant::now();
             while !stopping.load(Ordering::Acquire) {
                 if let Some(printer) = &printer
                     && let Ok(mut printer) = printer.lock()
                 {
                     printer.tick(false);
+                }
+                if let Some(every) = watchdog
+                    && Instant::now() >= alive
+                    && metrics.health.stuck().is_empty()
+                {
+                    notify::alive(&metrics.status());
+                    alive += every;
                 }
                 if Instant::now() >= next {
                     metrics.set_kernel(control.counters());
@@ -182,7 +203,7 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
 
     // Nothing new is seen from here on; what was seen leaves in the order of the pipeline.
     let deadline = Instant::now() + config.shutdown_timeout.0.0;
-    drop(injection);
+    drop((watch, injection));
     tracer.detach();
     for late in pipeline.stop(deadline) {
         error!(thread = %late, "A thread did not end in time.");
@@ -200,6 +221,33 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     metrics.set_kernel(control.counters());
     tell_losses(&metrics);
     Ok(status)
+}
+
+/// How to ask about pods, if they are to be asked about.
+fn kubernetes(config: &Config) -> Option<kube::Settings> {
+    let wanted = &config.attributes.kubernetes;
+    let file = wanted.kubeconfig_path.as_ref().filter(|path| !path.is_empty()).map(Into::into);
+    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    let reach = match (wanted.enable, file) {
+        (KubeEnable::False, _) => return None,
+        (_, Some(path)) => Reach::Kubeconfig(path),
+        (_, None) if in_cluster => Reach::InCluster,
+        (KubeEnable::True, None) => Reach::Anyhow,
+        (KubeEnable::Autodetect, None) => return None,
+    };
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let node = config.spanwire.node_name.clone().filter(|name| !name.is_empty());
+    Some(kube::Settings { reach, node, host, pause: wanted.reconnect_initial_interval.0 })
+}
+
+fn watch(settings: kube::Settings, cluster: Cluster, discovery: &Arc<Mutex<Discovery>>) -> Result<Watch> {
+    let discovery = Arc::clone(discovery);
+    let on_pods = move |uids: &HashSet<Box<str>>| {
+        if let Ok(mut discovery) = discovery.lock() {
+            discovery.on_pods(uids);
+        }
+    };
+    Watch::start(settings, cluster, Box::new(on_pods))
 }
 
 /// Writing of headers, started when a configuration asks for it first.
@@ -328,9 +376,14 @@ fn wait(
     if child.is_none() {
         info!("Ready.");
     }
+    notify::ready("Tracing");
     for signal in signals.forever() {
         match signal {
-            SIGHUP => reload(flags, discovery, &mut apply),
+            SIGHUP => {
+                notify::reloading();
+                let status = reload(flags, discovery, &mut apply);
+                notify::ready(status);
+            }
             SIGCHLD => {
                 let Some(running) = &mut child else { continue };
                 if let Some(status) = running.try_wait().context("waiting for the command")? {
@@ -346,6 +399,7 @@ fn wait(
                     continue;
                 }
                 info!("Stopping.");
+                notify::stopping();
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -353,9 +407,19 @@ fn wait(
     Ok(ExitCode::SUCCESS)
 }
 
-fn reload(flags: &Run, discovery: &Mutex<Discovery>, apply: &mut impl FnMut(&Config, &mut Discovery)) {
+/// What became of it, in a word for the service manager.
+fn reload(
+    flags: &Run,
+    discovery: &Mutex<Discovery>,
+    apply: &mut impl FnMut(&Config, &mut Discovery),
+) -> &'static str {
     let env = std::env::vars().collect();
-    match load(&Sources { file: flags.config.clone(), env, flags: flags.flags() }) {
+    let sources = Sources { file: flags.config.clone(), env, flags: flags.flags() };
+    let loaded = load(&sources).and_then(|loaded| {
+        loaded.config.validate(!flags.command.is_empty())?;
+        Ok(loaded)
+    });
+    match loaded {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 warn!("{warning}");
@@ -365,7 +429,11 @@ fn reload(flags: &Run, discovery: &Mutex<Discovery>, apply: &mut impl FnMut(&Con
                 discovery.reload(rules(&loaded.config));
             }
             info!("The selection was reloaded.");
+            "Tracing"
         }
-        Err(error) => error!(%error, "The new configuration is wrong; the old one stays."),
+        Err(error) => {
+            error!(%error, "The new configuration is wrong; the old one stays.");
+            "Tracing by the old configuration: the new one is wrong"
+        }
     }
 }

@@ -69,13 +69,10 @@ pub fn markdown() -> String {
          Read where the new key is not set; their regular expressions become globs, or are refused where no glob\n\
          matches the same: {}; in the environment {}.\n\n\
          ## Known and not built yet\n\n\
-         These keys of OBI and Beyla, and all below them, are accepted, with one line in the log when they are set to something:\n\n{}\n\n\
-         An entry of `discovery.instrument` with one of the conditions {} is left out with a warning: without the\n\
-         condition it would select more than it says.\n",
+         These keys of OBI and Beyla, and all below them, are accepted, with one line in the log when they are set to something:\n\n{}\n",
         old.collect::<Vec<_>>().join(", "),
         list(legacy::VARIABLES),
         list(unbuilt::KEYS.iter().copied()),
-        list(unbuilt::CONDITIONS.iter().copied()),
     );
     out
 }
@@ -114,7 +111,7 @@ fn setting(key: &Key, default: &Effective) -> (&'static str, String) {
         return ("e.g. ", key.example.to_owned());
     }
     let value = match key.kind {
-        Kind::Selectors => default.value.to_string(),
+        Kind::Selectors | Kind::Map => default.value.to_string(),
         _ => default.text(),
     };
     ("", value)

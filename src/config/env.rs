@@ -46,6 +46,7 @@ pub(super) fn of_text(
 ) -> Result<Value, ConfigError> {
     match key.kind {
         Kind::Selectors => yaml::entries_of_text(key.path, text, origin, warnings),
+        Kind::Map => yaml::map_of_text(key.path, text, origin),
         kind => Ok(coerced(kind, Value::from(text))),
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Kind {
     List,
     /// Entries of `discovery`.
     Selectors,
+    /// A mapping of what the user names; with flags and in the environment, YAML in one line.
+    Map,
 }
 
 /// One key of the configuration.
@@ -76,7 +78,7 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-use Kind::{Bool, Bytes, Duration, Int, Ints, List, Millis, Selectors, Text};
+use Kind::{Bool, Bytes, Duration, Int, Ints, List, Map, Millis, Selectors, Text};
 
 /// All keys.
 #[rustfmt::skip] // A table; a line is a key.
@@ -97,11 +99,14 @@ pub(super) const KEYS: &[Key] = &[
         "Resource attributes of every traced process; what its own environment says wins.").example("deployment.environment=test,team=a"),
 
     key("discovery.instrument", Selectors, &[],
-        "List of entries; a process is traced when all conditions of one entry hold: open_ports, exe_path, cmd_args, target_pids, languages. name and namespace set the service, sampler.name and sampler.arg its sampler (not built yet), context_propagation whether its requests are given headers. The first entry that holds wins. With --set, YAML in one line.").example("[{open_ports: 8080, exe_path: '*/java', name: shop}]"),
+        "List of entries; a process is traced when all conditions of one entry hold: open_ports, exe_path, cmd_args, target_pids, languages, \
+         containers_only, container_name, and of its pod k8s_namespace, k8s_pod_name, k8s_container_name, k8s_owner_name, \
+         k8s_deployment_name, k8s_replicaset_name, k8s_statefulset_name, k8s_daemonset_name, k8s_job_name, k8s_cronjob_name \
+         (globs), k8s_pod_labels, k8s_pod_annotations (mappings to globs). name and namespace set the service, sampler.name and sampler.arg its sampler (not built yet), context_propagation whether its requests are given headers. The first entry that holds wins. With --set, YAML in one line.").example("[{open_ports: 8080, exe_path: '*/java', name: shop}]"),
     key("discovery.exclude_instrument", Selectors, &[],
         "The same, of processes that are never traced.").example("[{exe_path: '*/postgres'}]"),
     key("discovery.default_exclude_instrument", Selectors, &[],
-        "The same; its default is ourselves and collectors, and setting it replaces that."),
+        "The same; its default is ourselves, collectors and the namespaces of Kubernetes itself, and setting it replaces that."),
     key("discovery.poll_interval", Duration, &["OTEL_EBPF_DISCOVERY_POLL_INTERVAL"],
         "Accepted for OBI's sake: discovery goes by events of the kernel and does not poll."),
     key("discovery.min_process_age", Duration, &["OTEL_EBPF_MIN_PROCESS_AGE"],
@@ -110,6 +115,28 @@ pub(super) const KEYS: &[Key] = &[
         "Leave processes alone that export OTLP themselves.").inert(),
     key("discovery.default_otlp_grpc_port", Int, &["OTEL_EBPF_DEFAULT_OTLP_GRPC_PORT"],
         "The port by which such an export is told.").inert(),
+
+    key("attributes.kubernetes.enable", Text, &["OTEL_EBPF_KUBE_METADATA_ENABLE"],
+        "Ask the API server about the pods of this node: true, false, autodetect (inside a cluster, or with a kubeconfig). See docs/METADATA.md."),
+    key("attributes.kubernetes.cluster_name", Text, &["OTEL_EBPF_KUBE_CLUSTER_NAME"],
+        "k8s.cluster.name of every process in a pod.").example("eu-1"),
+    key("attributes.kubernetes.kubeconfig_path", Text, &["KUBECONFIG"],
+        "How to reach the API server from outside of a cluster.").example("/etc/spanwire/kubeconfig"),
+    key("attributes.kubernetes.resource_labels", Map, &[],
+        "Labels of the pod that give an attribute of the resource, the first that is there: service.name before the owner's \
+         name, service.namespace before the namespace, any other as it is."),
+    key("attributes.kubernetes.meta_source_labels.service_name", Text, &["OTEL_EBPF_KUBE_META_SOURCE_LABEL_SERVICE_NAME"],
+        "One more label for service.name, before those of resource_labels. Deprecated in OBI.").example("shop.example/service"),
+    key("attributes.kubernetes.meta_source_labels.service_namespace", Text, &["OTEL_EBPF_KUBE_META_SOURCE_LABEL_SERVICE_NAMESPACE"],
+        "The same for service.namespace.").example("shop.example/team"),
+    key("attributes.kubernetes.meta_restrict_local_node", Bool, &["OTEL_EBPF_KUBE_META_RESTRICT_LOCAL_NODE"],
+        "Accepted for OBI's sake: the pods of this node are all that is ever asked for."),
+    key("attributes.kubernetes.informers_sync_timeout", Duration, &["OTEL_EBPF_KUBE_INFORMERS_SYNC_TIMEOUT"],
+        "Accepted for OBI's sake: nothing waits for the API server longer than docs/METADATA.md says."),
+    key("attributes.kubernetes.reconnect_initial_interval", Duration, &["OTEL_EBPF_KUBE_RECONNECT_INITIAL_INTERVAL"],
+        "First pause before the API server is asked again; it doubles up to 30s."),
+    key("attributes.kubernetes.informers_resync_period", Duration, &["OTEL_EBPF_KUBE_INFORMERS_RESYNC_PERIOD"],
+        "Accepted for OBI's sake: the watch is resumed, not repeated."),
 
     key("ebpf.context_propagation", Text, &["OTEL_EBPF_BPF_CONTEXT_PROPAGATION"],
         "Write context into outgoing requests: disabled, headers, tcp, `headers,tcp`, all. Of these, headers is built. OBI's old `ip` is read and ignored."),
@@ -205,6 +232,8 @@ pub(super) const KEYS: &[Key] = &[
     key("health_check.listen_address", Text, &["OTEL_EBPF_HEALTH_CHECK_LISTEN_ADDRESS"],
         "Address of the metrics and health ports."),
 
+    key("spanwire.node_name", Text, &["SPANWIRE_NODE_NAME", "NODE_NAME", "K8S_NODE_NAME", "MY_NODE_NAME"],
+        "The name of this node in Kubernetes. Where it is not set: the node of our own pod, else the one with this host name.").example("worker-1"),
     key("spanwire.tier", Text, &["SPANWIRE_TIER"],
         "Which hooks to use: auto, a (fentry/fexit), b (kprobes), c (tracepoints)."),
     key("spanwire.claim", Text, &["SPANWIRE_CLAIM"],
@@ -231,6 +260,20 @@ pub(super) const ENTRY: &[&str] = &[
     "namespace",
     "sampler",
     "context_propagation",
+    "containers_only",
+    "container_name",
+    "k8s_namespace",
+    "k8s_pod_name",
+    "k8s_container_name",
+    "k8s_owner_name",
+    "k8s_deployment_name",
+    "k8s_replicaset_name",
+    "k8s_statefulset_name",
+    "k8s_daemonset_name",
+    "k8s_job_name",
+    "k8s_cronjob_name",
+    "k8s_pod_labels",
+    "k8s_pod_annotations",
 ];
 
 #[cfg(test)]

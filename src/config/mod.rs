@@ -27,8 +27,8 @@ pub use docs::{markdown, yaml as annotated};
 pub use error::ConfigError;
 pub use load::{Loaded, Sources, load};
 pub use model::{
-    Config, DefaultExclude, Discovery, Ebpf, HealthCheck, InternalMetrics, Own, PrometheusPort, SamplerName,
-    Selector, Shutdown, Traces,
+    Attributes, Config, DefaultExclude, Discovery, Ebpf, HealthCheck, InternalMetrics, Kubernetes, Own,
+    PodSelector, PrometheusPort, SamplerName, Selector, Shutdown, SourceLabels, Traces,
 };
 pub use nets::{Net, Nets};
 pub use report::{Effective, Origin, Severity, Warning};
@@ -36,6 +36,6 @@ pub(crate) use resolve::percent_decoded;
 pub use resolve::{RootSampler, Sampler};
 pub use types::{Glob, IntSet, Span as GoDuration};
 pub use words::{
-    Claim, Compression, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation, ProtocolName,
-    TierName,
+    Claim, Compression, KubeEnable, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation,
+    ProtocolName, TierName,
 };

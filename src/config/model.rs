@@ -1,5 +1,6 @@
 //! The configuration, with its defaults. The names are OBI's where it has the thing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::nets::Nets;
 use super::types::{self, Glob, IntSet, Span};
 use super::words::{
-    Claim, Compression, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation, ProtocolName,
-    TierName,
+    Claim, Compression, KubeEnable, Level, LogConfig, LogFormat, MetricsExporter, Printer, Propagation,
+    ProtocolName, TierName,
 };
 
 /// Everything that can be configured.
@@ -24,6 +25,7 @@ pub struct Config {
     pub service_namespace: Option<String>,
     pub resource_attributes: Option<String>,
     pub discovery: Discovery,
+    pub attributes: Attributes,
     pub ebpf: Ebpf,
     pub otel_traces_export: Traces,
     pub trace_printer: Printer,
@@ -49,6 +51,7 @@ impl Default for Config {
             service_namespace: None,
             resource_attributes: None,
             discovery: Discovery::default(),
+            attributes: Attributes::default(),
             ebpf: Ebpf::default(),
             otel_traces_export: Traces::default(),
             trace_printer: Printer::Disabled,
@@ -118,6 +121,51 @@ pub struct Selector {
     pub sampler: Option<SamplerName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_propagation: Option<Propagation>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub containers_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_name: Option<Glob>,
+    #[serde(flatten)]
+    pub pod: PodSelector,
+}
+
+/// The conditions of an entry on the pod of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "the names are the keys")]
+pub struct PodSelector {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_namespace: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_pod_name: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_container_name: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_owner_name: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_deployment_name: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_replicaset_name: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_statefulset_name: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_daemonset_name: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_job_name: Option<Glob>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k8s_cronjob_name: Option<Glob>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub k8s_pod_labels: BTreeMap<String, Glob>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub k8s_pod_annotations: BTreeMap<String, Glob>,
+}
+
+impl PodSelector {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Selector {
@@ -129,18 +177,84 @@ impl Selector {
             && self.exe_path.is_none()
             && self.cmd_args.is_none()
             && self.languages.is_none()
+            && !self.containers_only
+            && self.container_name.is_none()
+            && self.pod.is_empty()
     }
 }
 
-/// Collectors and ourselves.
+/// `attributes`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "each field is documented in the table of keys")]
+pub struct Attributes {
+    pub kubernetes: Kubernetes,
+}
+
+/// `attributes.kubernetes`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "each field is documented in the table of keys")]
+pub struct Kubernetes {
+    pub enable: KubeEnable,
+    pub cluster_name: Option<String>,
+    pub kubeconfig_path: Option<String>,
+    pub resource_labels: BTreeMap<String, Vec<String>>,
+    pub meta_source_labels: SourceLabels,
+    pub meta_restrict_local_node: bool,
+    pub informers_sync_timeout: Span,
+    pub reconnect_initial_interval: Span,
+    pub informers_resync_period: Span,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        let labels = [
+            ("service.name", &["app.kubernetes.io/instance", "app.kubernetes.io/name"][..]),
+            ("service.namespace", &["app.kubernetes.io/part-of"]),
+            ("service.version", &["app.kubernetes.io/version"]),
+        ];
+        let owned = |(name, labels): (&str, &[&str])| {
+            (name.to_owned(), labels.iter().map(|label| (*label).to_owned()).collect())
+        };
+        Self {
+            enable: KubeEnable::default(),
+            cluster_name: None,
+            kubeconfig_path: None,
+            resource_labels: labels.into_iter().map(owned).collect(),
+            meta_source_labels: SourceLabels::default(),
+            meta_restrict_local_node: true,
+            informers_sync_timeout: seconds(30),
+            reconnect_initial_interval: seconds(5),
+            informers_resync_period: seconds(1800),
+        }
+    }
+}
+
+/// `attributes.kubernetes.meta_source_labels`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+#[allow(missing_docs, reason = "each field is documented in the table of keys")]
+pub struct SourceLabels {
+    pub service_name: Option<String>,
+    pub service_namespace: Option<String>,
+}
+
+/// What clusters run for themselves; OBI's list.
+const SYSTEM_NAMESPACES: &str = "{kube-system,kube-node-lease,local-path-storage,cert-manager,monitoring,\
+    gke-connect,gke-gmp-system,gke-managed-cim,gke-managed-filestorecsi,gke-managed-metrics-server,\
+    gke-managed-system,gke-system,gke-managed-volumepopulator,gatekeeper-system}";
+
+/// Collectors, ourselves, and what clusters run for themselves.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[allow(missing_docs, reason = "the name says it")]
 pub struct DefaultExclude(pub Vec<Selector>);
 
 impl Default for DefaultExclude {
     fn default() -> Self {
-        let glob = "{*/spanwire,*/obi,*/beyla,*otelcol*,*/rotel*}".parse().ok();
-        Self(vec![Selector { exe_path: glob, ..Selector::default() }])
+        let exe_path = "{*/spanwire,*/obi,*/beyla,*otelcol*,*/rotel*}".parse().ok();
+        let pod = PodSelector { k8s_namespace: SYSTEM_NAMESPACES.parse().ok(), ..PodSelector::default() };
+        Self(vec![Selector { exe_path, ..Selector::default() }, Selector { pod, ..Selector::default() }])
     }
 }
 
@@ -322,6 +436,7 @@ impl Default for HealthCheck {
 #[serde(default)]
 #[allow(missing_docs, reason = "each field is documented in the table of keys")]
 pub struct Own {
+    pub node_name: Option<String>,
     pub tier: TierName,
     pub claim: Claim,
     pub never_write_to: Nets,
@@ -334,6 +449,7 @@ pub struct Own {
 impl Default for Own {
     fn default() -> Self {
         Self {
+            node_name: None,
             tier: TierName::Auto,
             claim: Claim::Auto,
             never_write_to: Nets::default(),

@@ -3,7 +3,13 @@
 /// Keys; one with others below it stands for them all.
 #[rustfmt::skip] // A list of words.
 pub(super) const KEYS: &[&str] = &[
-    "attributes", "channel_send_timeout", "channel_send_timeout_panic", "discovery.bpf_pid_filter_off",
+    "attributes.extra_group_attributes", "attributes.host_id", "attributes.instance_id",
+    "attributes.kubernetes.disable_informers", "attributes.kubernetes.drop_external",
+    "attributes.kubernetes.meta_cache_address", "attributes.kubernetes.service_name_template",
+    "attributes.metadata_retry", "attributes.metric_span_names_limit",
+    "attributes.rename_unresolved_hosts", "attributes.rename_unresolved_hosts_incoming",
+    "attributes.rename_unresolved_hosts_outgoing", "attributes.select",
+    "attributes.sensitive_query_params", "channel_send_timeout", "channel_send_timeout_panic", "discovery.bpf_pid_filter_off",
     "discovery.disabled_route_harvesters", "discovery.exclude_otel_instrumented_services_span_metrics",
     "discovery.excluded_linux_system_paths", "discovery.process_context_poll_interval",
     "discovery.route_harvester_advanced", "discovery.route_harvester_timeout",
@@ -45,10 +51,8 @@ const VARIABLES: &[&str] = &[
     "HTTP_RETRIEVAL_ENABLED", "HTTP_SQLPP_ENABLED", "HTTP_SQLPP_ENDPOINT_PATTERNS", "INSTRUMENT_CUDA",
     "INTERNAL_METRICS_AVOIDED_SERVICES_DISABLED", "INTERNAL_METRICS_AVOIDED_SERVICES_LIMIT",
     "JAVAAGENT_ATTACH_TIMEOUT", "JAVAAGENT_DEBUG", "JAVAAGENT_DEBUG_INSTRUMENTATION",
-    "JAVAAGENT_ENABLED", "JAVA_ROUTE_HARVEST_DELAY", "KUBE_CLUSTER_NAME", "KUBE_DISABLE_INFORMERS",
-    "KUBE_INFORMERS_RESYNC_PERIOD", "KUBE_INFORMERS_SYNC_TIMEOUT", "KUBE_METADATA_ENABLE",
-    "KUBE_META_CACHE_ADDRESS", "KUBE_META_RESTRICT_LOCAL_NODE", "KUBE_META_SOURCE_LABEL_SERVICE_NAME",
-    "KUBE_META_SOURCE_LABEL_SERVICE_NAMESPACE", "KUBE_RECONNECT_INITIAL_INTERVAL",
+    "JAVAAGENT_ENABLED", "JAVA_ROUTE_HARVEST_DELAY", "KUBE_DISABLE_INFORMERS",
+    "KUBE_META_CACHE_ADDRESS", 
     "METADATA_RETRY_MAX_INTERVAL", "METADATA_RETRY_START_INTERVAL", "METADATA_RETRY_TIMEOUT",
     "METRICS_FEATURES", "METRICS_INSTRUMENTATIONS", "METRICS_INTERVAL", "METRICS_REPORT_CACHE_LEN",
     "METRICS_TTL", "METRIC_FEATURES", "METRIC_SPAN_NAMES_LIMIT", "NAME_RESOLVER_CACHE_LEN",
@@ -67,26 +71,7 @@ const VARIABLES: &[&str] = &[
 /// Beginnings of the variables of metrics, all of them unknown to a tracer.
 const METRICS: &[&str] = &["NETWORK_", "STATS_"];
 
-/// Conditions of a `discovery` entry. An entry without one of its conditions would select more than
-/// it says, so the loader leaves out the whole entry.
-pub(super) const CONDITIONS: &[&str] = &[
-    "container_name",
-    "containers_only",
-    "k8s_container_name",
-    "k8s_cronjob_name",
-    "k8s_daemonset_name",
-    "k8s_deployment_name",
-    "k8s_job_name",
-    "k8s_namespace",
-    "k8s_owner_name",
-    "k8s_pod_annotations",
-    "k8s_pod_labels",
-    "k8s_pod_name",
-    "k8s_replicaset_name",
-    "k8s_statefulset_name",
-];
-
-/// The rest of such an entry: how, not what.
+/// Fields of a `discovery` entry that say how and not what.
 pub(super) const ENTRY: &[&str] = &["exports", "metrics", "routes"];
 
 /// The key of [`KEYS`] that stands for `path`.

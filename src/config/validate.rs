@@ -45,6 +45,28 @@ impl Config {
         more_than_zero("ebpf.max_transaction_time", self.ebpf.max_transaction_time)
     }
 
+    /// Whether the files that it names can be read.
+    ///
+    /// # Errors
+    ///
+    /// Names the key and the file.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        let traces = &self.otel_traces_export;
+        let named = [
+            ("otel_traces_export.certificate", &traces.certificate),
+            ("otel_traces_export.client_certificate", &traces.client_certificate),
+            ("otel_traces_export.client_key", &traces.client_key),
+        ];
+        for (key, path) in named {
+            if let Some(path) = path.as_ref().filter(|path| !path.is_empty())
+                && let Err(error) = std::fs::File::open(path)
+            {
+                return Err(ConfigError::Invalid(format!("{key}: `{path}` cannot be read: {error}")));
+            }
+        }
+        Ok(())
+    }
+
     fn check_selection(&self, runs_command: bool) -> Result<(), ConfigError> {
         let discovery = &self.discovery;
         let lists = [

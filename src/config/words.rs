@@ -65,6 +65,14 @@ words! {
     } default Disabled
 }
 words! {
+    /// `attributes.kubernetes.enable`.
+    KubeEnable {
+        Autodetect = "autodetect",
+        True = "true" | "1" | "on" | "yes",
+        False = "false" | "0" | "off" | "no",
+    } default Autodetect
+}
+words! {
     /// `log_level`.
     Level {
         Error = "error",

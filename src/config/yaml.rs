@@ -60,6 +60,15 @@ pub(super) fn entries_of_text(
     Reader { origin, warnings }.entries(value, path, false)
 }
 
+/// The same, of a mapping.
+pub(super) fn map_of_text(path: &'static str, text: &str, origin: &Origin) -> Result<Value, ConfigError> {
+    match parse(text) {
+        Ok(value @ Value::Dict(..)) => Ok(value),
+        Ok(_) => Err(ConfigError::value(path, format!("`{text}` is not a mapping"), origin)),
+        Err(problem) => Err(ConfigError::value(path, problem, origin)),
+    }
+}
+
 /// The key that is written most like `path`.
 pub(super) fn nearest(path: &str) -> &'static str {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
@@ -97,9 +106,11 @@ impl Reader<'_> {
                 if is_unset(&value) {
                     continue;
                 }
-                let value = match key.kind {
-                    Kind::Selectors => self.entries(value, key.path, false)?,
-                    kind => coerced(kind, value),
+                let value = match (key.kind, value) {
+                    (Kind::Selectors, value) => self.entries(value, key.path, false)?,
+                    (Kind::Map, Value::Dict(tag, dict)) => Value::Dict(tag, dict),
+                    (Kind::Map, other) => return Err(self.wrong(key.path, &other, "a mapping")),
+                    (kind, value) => coerced(kind, value),
                 };
                 out.insert(name, value);
             } else if is_section() {
@@ -160,16 +171,14 @@ impl Reader<'_> {
         for (index, entry) in list.into_iter().enumerate() {
             let path = format!("{path}.{index}");
             let Value::Dict(tag, fields) = entry else { return Err(self.wrong(&path, &entry, "a mapping")) };
-            if let Some(fields) = self.entry(fields, &path, old)? {
-                out.push(Value::Dict(tag, fields));
-            }
+            let fields = self.entry(fields, &path, old)?;
+            out.push(Value::Dict(tag, fields));
         }
         Ok(Value::Array(tag, out))
     }
 
-    fn entry(&mut self, fields: Dict, path: &str, old: bool) -> Result<Option<Dict>, ConfigError> {
+    fn entry(&mut self, fields: Dict, path: &str, old: bool) -> Result<Dict, ConfigError> {
         let mut out = Dict::new();
-        let mut beyond = None;
         for (name, value) in fields {
             let path = format!("{path}.{name}");
             match name.as_str() {
@@ -178,7 +187,24 @@ impl Reader<'_> {
                 "open_ports" | "target_pids" => {
                     out.insert(name, value);
                 }
-                "exe_path" | "cmd_args" | "languages" if old => {
+                "containers_only" => {
+                    out.insert(name, coerced(Kind::Bool, value));
+                }
+                "k8s_pod_labels" | "k8s_pod_annotations" => match value {
+                    Value::Dict(tag, globs) => {
+                        let globs: Result<Dict, ConfigError> = globs
+                            .into_iter()
+                            .map(|(label, value)| {
+                                let value = coerced(Kind::Text, value);
+                                let key = format!("{path}.{label}");
+                                Ok((label, if old { glob(&key, &value, self.origin)? } else { value }))
+                            })
+                            .collect();
+                        out.insert(name, Value::Dict(tag, globs?));
+                    }
+                    other => return Err(self.wrong(&path, &other, "a mapping")),
+                },
+                known if old && is_condition(known) => {
                     let value = glob(&path, &coerced(Kind::Text, value), self.origin)?;
                     out.insert(name, value);
                 }
@@ -193,17 +219,12 @@ impl Reader<'_> {
                 known if keys::ENTRY.contains(&known) => {
                     out.insert(name, coerced(Kind::Text, value));
                 }
-                known if unbuilt::CONDITIONS.contains(&known) => {
-                    if !is_nothing(&value) {
-                        beyond = Some(name);
-                    }
-                }
                 // Not to export something is a wish, too.
                 known if unbuilt::ENTRY.contains(&known) => {
                     self.warnings.push(not_built(&path, self.origin));
                 }
                 _ => {
-                    let all = keys::ENTRY.iter().chain(unbuilt::CONDITIONS).chain(unbuilt::ENTRY);
+                    let all = keys::ENTRY.iter().chain(unbuilt::ENTRY);
                     let near = all.min_by_key(|known| strsim::damerau_levenshtein(known, &name));
                     self.warnings.push(Warning::new(format!(
                         "unknown key `{path}` ({}); the nearest is `{}`",
@@ -213,20 +234,17 @@ impl Reader<'_> {
                 }
             }
         }
-        if let Some(condition) = beyond {
-            self.warnings.push(Warning::new(format!(
-                "`{path}` ({}) is left out: its condition `{condition}` is known from OBI and not built yet, \
-                 and without it the entry would hold for too much",
-                self.origin
-            )));
-            return Ok(None);
-        }
-        Ok(Some(out))
+        Ok(out)
     }
 
     fn wrong(&self, path: &str, value: &Value, wanted: &str) -> ConfigError {
         ConfigError::value(path, format!("`{}` is not {wanted}", shown(value)), self.origin)
     }
+}
+
+/// Whether the field of an entry is a glob that a process has to match.
+fn is_condition(name: &str) -> bool {
+    matches!(name, "exe_path" | "cmd_args" | "languages" | "container_name") || name.starts_with("k8s_")
 }
 
 /// The glob of a regular expression.

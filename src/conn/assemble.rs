@@ -22,7 +22,7 @@ struct Ahead {
     since: u64,
 }
 
-/// A span of a process that we have not heard of yet: its fork comes on another ring.
+/// A span of a process that we have not heard of yet, as its fork comes on another ring, or whose pod may be told of yet.
 #[derive(Debug)]
 struct Early {
     event: Box<ev_span>,
@@ -31,8 +31,8 @@ struct Early {
     until: u64,
 }
 
-/// How long the word of a new process may take.
-const EARLY_NS: u64 = 1_000_000_000;
+/// How long the word of a new process, or of its pod, may take.
+const EARLY_NS: u64 = 2_000_000_000;
 /// Spans that may wait for it.
 const EARLY_MAX: usize = 4096;
 
@@ -80,12 +80,13 @@ impl Assembler {
         }
     }
 
-    /// Takes one record; a finished span may come of it. `resource` names the process.
+    /// Takes one record; a finished span may come of it. `resource` names the process, and when it is asked with patience
+    /// may say that it knows no name yet.
     pub fn on_event(
         &mut self,
         event: Event<'_>,
         clock: &WallClock,
-        mut resource: impl FnMut(u32) -> Option<Arc<Resource>>,
+        mut resource: impl FnMut(u32, bool) -> Option<Arc<Resource>>,
     ) -> Option<Span> {
         match event {
             Event::Head(head, bytes, path) => {
@@ -117,8 +118,9 @@ impl Assembler {
                     self.totals.discarded += 1;
                     return None;
                 }
-                let Some(resource) = resource(event.hdr.tgid) else {
-                    if self.early.len() >= EARLY_MAX {
+                let patience = self.early.len() < EARLY_MAX;
+                let Some(resource) = resource(event.hdr.tgid, patience) else {
+                    if !patience {
                         self.totals.no_resource += 1;
                         return None;
                     }
@@ -142,7 +144,7 @@ impl Assembler {
                 Some(finished(&event, &known, error_of(&event), clock, resource))
             }
             Event::Connect(connect) => {
-                let Some(resource) = resource(connect.hdr.tgid) else {
+                let Some(resource) = resource(connect.hdr.tgid, false) else {
                     self.totals.no_resource += 1;
                     return None;
                 };
@@ -162,12 +164,12 @@ impl Assembler {
         &mut self,
         now: u64,
         clock: &WallClock,
-        mut resource: impl FnMut(u32) -> Option<Arc<Resource>>,
+        mut resource: impl FnMut(u32, bool) -> Option<Arc<Resource>>,
     ) -> Vec<Span> {
         let mut spans = Vec::new();
         for early in std::mem::take(&mut self.early) {
             let Early { event, ahead, exchange, until } = early;
-            match resource(event.hdr.tgid) {
+            match resource(event.hdr.tgid, now < until) {
                 Some(resource) => {
                     let error = error_of(&event);
                     let known =
@@ -189,7 +191,7 @@ impl Assembler {
         now: u64,
         keep_ns: u64,
         clock: &WallClock,
-        mut resource: impl FnMut(u32) -> Option<Arc<Resource>>,
+        mut resource: impl FnMut(u32, bool) -> Option<Arc<Resource>>,
     ) -> Vec<Span> {
         let mut spans = Vec::new();
         for mut open in old {
@@ -197,7 +199,7 @@ impl Assembler {
             if self.expired.contains_key(&key) {
                 continue;
             }
-            let Some(resource) = resource(open.ev.hdr.tgid) else {
+            let Some(resource) = resource(open.ev.hdr.tgid, false) else {
                 self.totals.no_resource += 1;
                 continue;
             };
@@ -434,7 +436,7 @@ mod tests {
         Event::Span(Box::new(event), HEAD)
     }
 
-    fn named(_pid: u32) -> Option<Arc<Resource>> {
+    fn named(_pid: u32, _patience: bool) -> Option<Arc<Resource>> {
         Some(Arc::default())
     }
 
@@ -496,7 +498,7 @@ mod tests {
     fn a_span_may_come_before_its_process_is_known() {
         let clock = WallClock::fixed(0);
         let mut assembler = Assembler::new(10);
-        let stranger = |_pid| None;
+        let stranger = |_pid, _patience| None;
         assert!(assembler.on_event(span(1, 0, types::end_reason::END_COMPLETE), &clock, stranger).is_none());
         assert!(assembler.settle(10, &clock, stranger).is_empty());
         assert_eq!(assembler.settle(20, &clock, named).len(), 1);

@@ -1,10 +1,14 @@
 //! What a process is called: `service.name` and the rest of its resource.
 
+mod labels;
+
+pub use labels::Labels;
+
 use std::borrow::Cow;
 use std::fs;
 
 use crate::config::{Selector, percent_decoded};
-use crate::proc::{Facts, Language};
+use crate::proc::{Facts, Language, Place};
 use crate::span::{Resource, Value};
 
 /// What is the same for all processes.
@@ -15,6 +19,22 @@ pub struct Naming {
     service_name: Option<String>,
     namespace: Option<String>,
     attributes: Vec<(String, String)>,
+    labels: Labels,
+}
+
+/// What is known of a process by itself, wherever it runs.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    pid: u32,
+    exe: Box<str>,
+    language: Language,
+    /// Said by the process, or by the user.
+    name: Option<String>,
+    space: Option<String>,
+    instance: Option<String>,
+    attributes: Vec<(String, String)>,
+    /// Its name where nobody gives it one.
+    fallback: String,
 }
 
 /// Interpreters: the service is what they run.
@@ -32,6 +52,14 @@ fn text(value: &str) -> Value {
     Value::Str(Cow::Owned(value.to_owned()))
 }
 
+impl Basis {
+    /// The same of a forked child, which is an instance of its own.
+    #[must_use]
+    pub fn of_child(&self, pid: u32) -> Self {
+        Self { pid, instance: None, ..self.clone() }
+    }
+}
+
 impl Naming {
     /// `service_name`, `namespace` and `resource_attributes` are the configuration's.
     #[must_use]
@@ -39,6 +67,7 @@ impl Naming {
         service_name: Option<String>,
         namespace: Option<String>,
         resource_attributes: Option<&str>,
+        labels: Labels,
     ) -> Self {
         let host =
             nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -49,12 +78,13 @@ impl Naming {
             service_name: service_name.filter(|name| !name.is_empty()),
             namespace,
             attributes: resource_attributes.map(attributes).unwrap_or_default(),
+            labels,
         }
     }
 
-    /// The resource of a process. `entry` is what selected it.
+    /// What a process says of itself. `entry` is what selected it.
     #[must_use]
-    pub fn resource(&self, facts: &Facts, language: Language, entry: Option<&Selector>) -> Resource {
+    pub fn basis(&self, facts: &Facts, language: Language, entry: Option<&Selector>) -> Basis {
         // The process's own words win over ours.
         let mut all = self.attributes.clone();
         for (key, value) in
@@ -73,14 +103,31 @@ impl Naming {
             .env("OTEL_SERVICE_NAME")
             .or(attribute_name)
             .or_else(|| entry.and_then(|entry| entry.name.clone()))
-            .or_else(|| self.service_name.clone())
-            .unwrap_or_else(|| service_name(facts));
+            .or_else(|| self.service_name.clone());
         let space = attribute_space
             .or_else(|| entry.and_then(|entry| entry.namespace.clone()))
             .or_else(|| self.namespace.clone());
+        Basis {
+            pid: facts.pid,
+            exe: facts.exe.as_str().into(),
+            language,
+            name,
+            space,
+            instance,
+            attributes: all,
+            fallback: service_name(facts),
+        }
+    }
+
+    /// The resource of a process that runs at `place`.
+    #[must_use]
+    pub fn resource(&self, basis: &Basis, place: &Place) -> Resource {
+        let named = self.labels.of(place);
+        let name = basis.name.as_deref().or(named.name.as_deref()).unwrap_or(&basis.fallback);
+        let space = basis.space.as_deref().or(named.namespace.as_deref());
         let mut out: Vec<(Box<str>, Value)> = Vec::new();
         let mut put = |key: &str, value: Value| out.push((key.into(), value));
-        put("telemetry.sdk.language", text(language.as_str()));
+        put("telemetry.sdk.language", text(basis.language.as_str()));
         put("telemetry.sdk.name", text("spanwire"));
         put("telemetry.sdk.version", text(env!("CARGO_PKG_VERSION")));
         put("host.name", text(&self.host));
@@ -88,27 +135,28 @@ impl Naming {
             put("host.id", text(id));
         }
         put("os.type", text("linux"));
-        put("process.pid", Value::Int(facts.pid.into()));
-        put("process.executable.name", text(facts.exe_name()));
-        put("process.executable.path", text(&facts.exe));
+        put("process.pid", Value::Int(basis.pid.into()));
+        put("process.executable.name", text(basis.exe.rsplit('/').next().unwrap_or_default()));
+        put("process.executable.path", text(&basis.exe));
         // No command line: it is where people put passwords.
-        if let Some(id) = facts.container().map(|container| container.id) {
-            put("container.id", text(&id));
-        }
-        for (key, value) in &all {
+        self.labels.put(place, &mut put);
+        // The process's own words, then the pod's.
+        for (key, value) in basis.attributes.iter().chain(&named.attributes) {
+            // What is computed gives way to nobody.
             if !out.iter().any(|(known, _)| **known == **key) {
                 out.push((key.as_str().into(), text(value)));
             }
         }
+        let instance = basis.instance.clone().or(named.instance);
         Resource {
             service_name: name.into(),
             service_namespace: space.map(Into::into),
-            instance_id: instance.unwrap_or_else(|| format!("{}:{}", self.host, facts.pid)).into(),
+            instance_id: instance.unwrap_or_else(|| format!("{}:{}", self.host, basis.pid)).into(),
             attributes: out,
         }
     }
 
-    /// The resource of a forked child: its parent's, with its own pid.
+    /// The resource of a forked child whose parent left no more than its own, with another pid.
     #[must_use]
     pub fn of_child(&self, parent: &Resource, pid: u32) -> Resource {
         let mut child = parent.clone();

@@ -158,6 +158,13 @@ fn object(span: &Span) -> Json {
     };
     let all: Map<String, Json> =
         attributes(span, true).into_iter().map(|(key, v)| (key.to_owned(), value(v))).collect();
+    let mut resource: Map<String, Json> =
+        span.resource.attributes.iter().map(|(key, v)| (key.to_string(), value(v.clone()))).collect();
+    resource.insert("service.name".to_owned(), Json::from(&*span.resource.service_name));
+    resource.insert("service.instance.id".to_owned(), Json::from(&*span.resource.instance_id));
+    if let Some(namespace) = &span.resource.service_namespace {
+        resource.insert("service.namespace".to_owned(), Json::from(&**namespace));
+    }
     json!({
         "trace_id": span.trace_id.to_string(),
         "span_id": span.span_id.to_string(),
@@ -171,6 +178,7 @@ fn object(span: &Span) -> Json {
         "pid": span.pid,
         "service": &*span.resource.service_name,
         "service_instance": &*span.resource.instance_id,
+        "resource": resource,
         "attributes": all,
     })
 }

@@ -39,8 +39,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 /// Heads that may wait for their span.
 const HEADS_MAX: usize = 8192;
 
-/// Tells who a process is. Called for every span.
-pub type Resources = Arc<dyn Fn(u32) -> Option<Arc<Resource>> + Send + Sync>;
+/// Tells who a process is; none, where it is asked with patience, if that may be known soon. Called for every span.
+pub type Resources = Arc<dyn Fn(u32, bool) -> Option<Arc<Resource>> + Send + Sync>;
 
 /// Takes finished spans. Must not block.
 pub type Sink = Box<dyn FnMut(Vec<Span>) + Send>;
@@ -231,13 +231,13 @@ impl Assemble {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.settle();
+            self.settle(monotonic_ns());
             if Instant::now() >= next_expire {
                 self.expire();
                 next_expire = Instant::now() + every;
             }
         }
-        self.settle();
+        self.settle(u64::MAX);
         (self.totals)(self.assembler.totals);
     }
 
@@ -247,7 +247,9 @@ impl Assemble {
         for record in records.iter() {
             match event::decode(record) {
                 Ok(event) => {
-                    let span = self.assembler.on_event(event, &self.clock, |pid| (self.resources)(pid));
+                    let span = self
+                        .assembler
+                        .on_event(event, &self.clock, |pid, patience| (self.resources)(pid, patience));
                     spans.extend(span);
                 }
                 Err(error) => {
@@ -262,12 +264,13 @@ impl Assemble {
         (self.totals)(self.assembler.totals);
     }
 
-    fn settle(&mut self) {
+    /// What waits for a name goes with it, or without when it has waited long enough at `now`.
+    fn settle(&mut self, now: u64) {
         if !self.assembler.has_early() {
             return;
         }
         let resources = Arc::clone(&self.resources);
-        let spans = self.assembler.settle(monotonic_ns(), &self.clock, |pid| resources(pid));
+        let spans = self.assembler.settle(now, &self.clock, |pid, patience| resources(pid, patience));
         if !spans.is_empty() {
             (self.sink)(spans);
         }
@@ -277,7 +280,9 @@ impl Assemble {
         let now = monotonic_ns();
         let old = self.control.open_since(now.saturating_sub(self.max_age));
         let resources = Arc::clone(&self.resources);
-        let spans = self.assembler.expire(old, now, self.max_age, &self.clock, |pid| resources(pid));
+        let spans = self
+            .assembler
+            .expire(old, now, self.max_age, &self.clock, |pid, patience| resources(pid, patience));
         if !spans.is_empty() {
             (self.sink)(spans);
         }

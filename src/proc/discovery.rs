@@ -1,14 +1,17 @@
 //! Selection: at start from `/proc`, then by the events of the kernel side.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::facts::{Facts, children, pids};
 use super::language::Language;
 use super::listen::Listeners;
+use super::place::{Place, Places};
 use crate::bpf::Control;
-use crate::config::Selector;
-use crate::enrich::Naming;
+use crate::config::{Glob, IntSet, Selector};
+use crate::enrich::{Basis, Naming};
 use crate::event::ProcEvent;
 use crate::propagation::Propagation;
 use crate::span::Resource;
@@ -19,6 +22,9 @@ const GONE_KEPT: usize = 4096;
 /// Looks at the processes there are, on a host where new ones come all the time.
 const MOST_LOOKS: usize = 16;
 
+/// How long spans of a process wait for the API server to tell of its pod. They go without after that.
+const POD_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What selects a process.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
@@ -28,53 +34,104 @@ pub struct Rules {
     pub exclude: Vec<Selector>,
 }
 
-impl Rules {
-    fn matches(
-        selector: &Selector,
-        facts: &Facts,
-        ports: &mut impl FnMut() -> Vec<u16>,
-        language: &impl Fn() -> Language,
-    ) -> bool {
-        let ints = |set: &crate::config::IntSet, value: u32| set.is_empty() || set.contains(value);
-        let globs = |glob: &Option<crate::config::Glob>, text: &dyn Fn() -> String| {
-            glob.as_ref().is_none_or(|glob| glob.matches(&text()))
-        };
-        ints(&selector.target_pids, facts.pid)
-            && globs(&selector.exe_path, &|| facts.exe.clone())
-            && globs(&selector.cmd_args, &|| facts.args.join(" "))
-            && (selector.open_ports.is_empty()
-                || ports().iter().any(|port| selector.open_ports.contains((*port).into())))
-            && (selector.languages.is_none()
-                || globs(&selector.languages, &|| language().as_str().to_owned()))
+/// A process that may be selected; what only some conditions ask for is found out when they do.
+struct Candidate<'a> {
+    facts: &'a Facts,
+    /// It has just begun to listen there.
+    port: Option<u16>,
+    listeners: &'a std::cell::RefCell<&'a mut Listeners>,
+    places: &'a std::cell::RefCell<&'a mut Places>,
+    ports: OnceCell<Vec<u16>>,
+    language: OnceCell<Language>,
+    place: OnceCell<Place>,
+}
+
+impl Candidate<'_> {
+    fn listens(&self, wanted: &IntSet) -> bool {
+        let ports = self.ports.get_or_init(|| self.listeners.borrow_mut().of(self.facts.pid));
+        ports.iter().copied().chain(self.port).any(|port| wanted.contains(port.into()))
     }
 
-    /// The first entry that selects the process, unless one excludes it.
-    fn select(&self, facts: &Facts, known_port: Option<u16>, listeners: &mut Listeners) -> Option<&Selector> {
-        let mut cached: Option<Vec<u16>> = None;
-        let mut ports = || {
-            let all = cached.get_or_insert_with(|| listeners.of(facts.pid));
-            all.iter().copied().chain(known_port).collect()
-        };
-        let language = || Language::of(facts);
-        let hit = self.instrument.iter().find(|entry| Self::matches(entry, facts, &mut ports, &language))?;
-        let excluded = self.exclude.iter().any(|entry| Self::matches(entry, facts, &mut ports, &language));
-        (!excluded).then_some(hit)
+    fn language(&self) -> Language {
+        *self.language.get_or_init(|| Language::of(self.facts))
     }
+
+    fn place(&self) -> &Place {
+        self.place.get_or_init(|| self.places.borrow_mut().of(self.facts.pid))
+    }
+
+    fn matches(&self, selector: &Selector) -> bool {
+        let is = |glob: &Option<Glob>, text: &dyn Fn() -> String| {
+            glob.as_ref().is_none_or(|glob| glob.matches(&text()))
+        };
+        (selector.target_pids.is_empty() || selector.target_pids.contains(self.facts.pid))
+            && is(&selector.exe_path, &|| self.facts.exe.clone())
+            && is(&selector.cmd_args, &|| self.facts.args.join(" "))
+            && (selector.open_ports.is_empty() || self.listens(&selector.open_ports))
+            && is(&selector.languages, &|| self.language().as_str().to_owned())
+            && (!selector.containers_only || self.place().container.is_some())
+            && selector
+                .container_name
+                .as_ref()
+                .is_none_or(|glob| self.place().container_name().is_some_and(|name| glob.matches(name)))
+            && (selector.pod.is_empty() || self.place().matches(&selector.pod))
+    }
+}
+
+impl Rules {
+    /// The first entry that selects the process, unless one excludes it.
+    fn select(&self, candidate: &Candidate<'_>) -> Option<&Selector> {
+        let hit = self.instrument.iter().find(|entry| candidate.matches(entry))?;
+        (!self.exclude.iter().any(|entry| candidate.matches(entry))).then_some(hit)
+    }
+
+    /// Whether what is known of pods decides anything.
+    fn ask_for_pods(&self) -> bool {
+        self.instrument
+            .iter()
+            .chain(&self.exclude)
+            .any(|entry| !entry.pod.is_empty() || entry.container_name.is_some())
+    }
+
+    /// The annotations of pods that entries ask for.
+    #[must_use]
+    pub fn annotations(&self) -> std::collections::BTreeSet<String> {
+        let entries = self.instrument.iter().chain(&self.exclude);
+        entries.flat_map(|entry| entry.pod.k8s_pod_annotations.keys().cloned()).collect()
+    }
+}
+
+/// A process that is traced, and what its resource is made of.
+#[derive(Debug)]
+struct Live {
+    resource: Arc<Resource>,
+    /// None where its parent is gone and left no more than a name.
+    basis: Option<Arc<Basis>>,
+    place: Arc<Place>,
+    /// Selected as the child of a process that is, whatever the rules say of it.
+    follows: bool,
+    /// Its pod may become known until then.
+    waits_until: Option<Instant>,
 }
 
 /// Who the selected processes are; shared with the assembler.
 #[derive(Debug, Default)]
 pub struct Selection {
-    live: HashMap<u32, Arc<Resource>>,
+    live: HashMap<u32, Live>,
     gone: HashMap<u32, Arc<Resource>>,
     gone_order: std::collections::VecDeque<u32>,
 }
 
 impl Selection {
-    /// The resource of a process that is, or was a moment ago, selected.
+    /// The resource of a process that is, or was a moment ago, selected. With `patience` none while more about it may
+    /// come to be known soon.
     #[must_use]
-    pub fn resource(&self, pid: u32) -> Option<Arc<Resource>> {
-        self.live.get(&pid).or_else(|| self.gone.get(&pid)).cloned()
+    pub fn resource(&self, pid: u32, patience: bool) -> Option<Arc<Resource>> {
+        match self.live.get(&pid) {
+            Some(live) if patience && live.waits_until.is_some_and(|until| Instant::now() < until) => None,
+            Some(live) => Some(Arc::clone(&live.resource)),
+            None => self.gone.get(&pid).cloned(),
+        }
     }
 
     /// How many processes are selected.
@@ -90,8 +147,8 @@ impl Selection {
     }
 
     fn leave(&mut self, pid: u32) {
-        let Some(resource) = self.live.remove(&pid) else { return };
-        self.gone.insert(pid, resource);
+        let Some(live) = self.live.remove(&pid) else { return };
+        self.gone.insert(pid, live.resource);
         self.gone_order.push_back(pid);
         while self.gone_order.len() > GONE_KEPT {
             if let Some(old) = self.gone_order.pop_front() {
@@ -106,6 +163,7 @@ impl Selection {
 pub struct Discovery {
     rules: Rules,
     naming: Naming,
+    places: Places,
     control: Control,
     selection: Arc<Mutex<Selection>>,
     /// Started by `spanwire run -- CMD`, with descendants: selected whatever they run.
@@ -119,12 +177,13 @@ pub struct Discovery {
 impl Discovery {
     /// Nothing is selected yet.
     #[must_use]
-    pub fn new(rules: Rules, naming: Naming, control: Control) -> Self {
+    pub fn new(rules: Rules, naming: Naming, places: Places, control: Control) -> Self {
         Self {
             propagation: None,
             propagate: false,
             rules,
             naming,
+            places,
             control,
             selection: Arc::default(),
             command: HashSet::new(),
@@ -143,16 +202,70 @@ impl Discovery {
         change(&mut self.selection.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    fn take(&mut self, facts: &Facts, name: Option<&Selector>) {
+    fn take(&mut self, facts: &Facts, entry: Option<&Selector>) {
         let language = Language::of(facts);
-        let resource = Arc::new(self.naming.resource(facts, language, name));
-        tracing::info!(pid = facts.pid, exe = %facts.exe, service = %resource.service_name, "Tracing a process.");
-        self.with(|selection| {
+        let basis = self.naming.basis(facts, language, entry);
+        let place = self.places.of(facts.pid);
+        let resource = Arc::new(self.naming.resource(&basis, &place));
+        let waits_until = place.pod_may_come.then(|| Instant::now() + POD_PATIENCE);
+        let live = Live {
+            resource,
+            basis: Some(Arc::new(basis)),
+            place: Arc::new(place),
+            follows: false,
+            waits_until,
+        };
+        let service = live.resource.service_name.clone();
+        let known = self.with(|selection| {
             selection.gone.remove(&facts.pid);
-            selection.live.insert(facts.pid, resource);
+            selection.live.insert(facts.pid, live)
         });
+        if known.is_none_or(|known| known.resource.service_name != service) {
+            tracing::info!(pid = facts.pid, exe = %facts.exe, service = %service, "Tracing a process.");
+        }
         self.control.select(facts.pid, language.threads_hold_requests());
-        self.propagate(facts.pid, name);
+        self.propagate(facts.pid, entry);
+    }
+
+    /// More is known of pods now.
+    pub fn on_pods(&mut self, uids: &HashSet<Box<str>>) {
+        if self.rules.ask_for_pods() {
+            let mut listeners = Listeners::default();
+            for pid in pids() {
+                let known = self.places.of(pid).pod;
+                let follows =
+                    || self.with(|selection| selection.live.get(&pid).is_some_and(|live| live.follows));
+                if known.is_some_and(|pod| uids.contains(&pod.uid)) && !follows() {
+                    self.evaluate(pid, None, &mut listeners);
+                }
+            }
+        }
+        let (naming, places) = (&self.naming, &self.places);
+        let mut renamed = Vec::new();
+        self.with(|selection| {
+            for (pid, live) in &mut selection.live {
+                let place = places.again(&live.place);
+                let Some(basis) = live
+                    .basis
+                    .as_ref()
+                    .filter(|_| place.pod.as_ref().is_some_and(|pod| uids.contains(&pod.uid)))
+                else {
+                    continue;
+                };
+                let resource = naming.resource(basis, &place);
+                live.waits_until = None;
+                live.place = Arc::new(place);
+                if *live.resource != resource {
+                    if live.resource.service_name != resource.service_name {
+                        renamed.push((*pid, resource.service_name.clone()));
+                    }
+                    live.resource = Arc::new(resource);
+                }
+            }
+        });
+        for (pid, service) in renamed {
+            tracing::info!(pid, service = %service, "A process has the name of its pod.");
+        }
     }
 
     fn propagate(&self, pid: u32, entry: Option<&Selector>) {
@@ -167,7 +280,13 @@ impl Discovery {
             propagation.adopt(pid, false);
         }
         self.control.deselect(pid);
-        self.with(|selection| selection.leave(pid));
+        self.with(|selection| {
+            // What waits for the name of its pod is not to be told if that is why it is let go.
+            if selection.live.get(&pid).is_some_and(|live| live.waits_until.is_some()) {
+                selection.live.remove(&pid);
+            }
+            selection.leave(pid);
+        });
     }
 
     fn evaluate(&mut self, pid: u32, known_port: Option<u16>, listeners: &mut Listeners) {
@@ -179,9 +298,9 @@ impl Discovery {
         if self.command.contains(&pid) {
             return self.take(&facts, None);
         }
-        match self.rules.clone().select(&facts, known_port, listeners) {
+        match self.select(&facts, known_port, listeners) {
             Some(entry) => {
-                self.take(&facts, Some(entry));
+                self.take(&facts, Some(&entry));
                 // The kernel side tells of the forks of selected processes: of those before, nobody has.
                 for child in children(pid) {
                     if !self.control.is_selected(child) {
@@ -192,6 +311,19 @@ impl Discovery {
             None if self.control.is_selected(pid) => self.drop_process(pid),
             None => {}
         }
+    }
+
+    fn select(&mut self, facts: &Facts, port: Option<u16>, listeners: &mut Listeners) -> Option<Selector> {
+        let candidate = Candidate {
+            facts,
+            port,
+            listeners: &listeners.into(),
+            places: &(&mut self.places).into(),
+            ports: OnceCell::new(),
+            language: OnceCell::new(),
+            place: OnceCell::new(),
+        };
+        self.rules.select(&candidate).cloned()
     }
 
     /// Looks at every process there is.
@@ -222,13 +354,13 @@ impl Discovery {
 
     /// Other rules: what they select now is taken up, what they do not is let go.
     pub fn reload(&mut self, rules: Rules) {
-        self.rules = rules.clone();
+        self.rules = rules;
         let now: Vec<u32> = self.with(|selection| selection.live.keys().copied().collect());
         let mut listeners = Listeners::default();
         for pid in now {
-            let entry = Facts::read(pid).and_then(|facts| rules.select(&facts, None, &mut listeners));
+            let entry = Facts::read(pid).and_then(|facts| self.select(&facts, None, &mut listeners));
             if entry.is_some() || self.command.contains(&pid) {
-                self.propagate(pid, entry);
+                self.propagate(pid, entry.as_ref());
             } else {
                 self.drop_process(pid);
             }
@@ -253,14 +385,30 @@ impl Discovery {
                 if let Some(propagation) = &self.propagation {
                     propagation.forked(parent, child);
                 }
-                let resource = self.with(|selection| selection.resource(parent));
-                if let Some(resource) = resource {
-                    let resource = Arc::new(self.naming.of_child(&resource, child));
-                    self.with(|selection| {
-                        selection.gone.remove(&child);
-                        selection.live.insert(child, resource);
-                    });
-                }
+                let naming = &self.naming;
+                self.with(|selection| {
+                    let born = match (selection.live.get(&parent), selection.gone.get(&parent)) {
+                        (Some(live), _) => {
+                            let basis = live.basis.as_ref().map(|basis| Arc::new(basis.of_child(child)));
+                            let resource = match &basis {
+                                Some(basis) => naming.resource(basis, &live.place),
+                                None => naming.of_child(&live.resource, child),
+                            };
+                            let (resource, place) = (Arc::new(resource), Arc::clone(&live.place));
+                            Live { resource, basis, place, follows: true, waits_until: live.waits_until }
+                        }
+                        (None, Some(resource)) => Live {
+                            resource: Arc::new(naming.of_child(resource, child)),
+                            basis: None,
+                            place: Arc::default(),
+                            follows: true,
+                            waits_until: None,
+                        },
+                        (None, None) => return,
+                    };
+                    selection.gone.remove(&child);
+                    selection.live.insert(child, born);
+                });
             }
             ProcEvent::Exec { serving, pid } => {
                 if let Some(propagation) = &self.propagation {

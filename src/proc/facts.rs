@@ -93,12 +93,6 @@ impl Facts {
         env_value(&read(self.pid, "environ"), name)
     }
 
-    /// The container the process is in, by its cgroup.
-    #[must_use]
-    pub fn container(&self) -> Option<ContainerRef> {
-        ContainerRef::parse(&String::from_utf8_lossy(&read(self.pid, "cgroup")))
-    }
-
     /// Libraries in the memory map, for telling runtimes apart.
     #[must_use]
     pub fn maps(&self) -> String {
@@ -111,6 +105,11 @@ fn env_value(environ: &[u8], name: &str) -> Option<String> {
         let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(String::from_utf8_lossy(value).into_owned()).filter(|value| !value.is_empty())
     })
+}
+
+/// The container that a process is in, by its cgroup.
+pub(super) fn container(pid: u32) -> Option<ContainerRef> {
+    ContainerRef::parse(&String::from_utf8_lossy(&read(pid, "cgroup")))
 }
 
 /// Pids of all processes.

@@ -5,9 +5,11 @@ mod discovery;
 mod facts;
 mod language;
 mod listen;
+mod place;
 
-pub use container::{Container, ContainerRef, Pod, Runtime, look_up, roots};
+pub use container::{Container, ContainerRef, Runtime};
 pub use discovery::{Discovery, Rules, Selection};
 pub use facts::{Facts, netns};
 pub use language::Language;
 pub use listen::{Listeners, listeners};
+pub use place::{Place, Places};

@@ -4,8 +4,8 @@ mod health;
 mod server;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -19,6 +19,7 @@ pub use health::{Health, Stage};
 pub use server::serve;
 
 use crate::conn::Totals;
+use crate::kube::Cluster;
 
 type Labels = BTreeMap<(&'static str, &'static str), u64>;
 
@@ -37,6 +38,7 @@ pub struct Metrics {
     last_export: AtomicU64,
     spoken: AtomicU64,
     rings: Mutex<BTreeMap<&'static str, RingUse>>,
+    cluster: OnceLock<Cluster>,
     /// Of the pipeline's threads.
     pub health: Health,
 }
@@ -106,6 +108,11 @@ impl Metrics {
         self.selected.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
+    /// Pods are watched, and this is what is known of them.
+    pub fn set_cluster(&self, cluster: Cluster) {
+        let _once = self.cluster.set(cluster);
+    }
+
     /// `waiting` bytes were found in a ring of `size`.
     pub fn ring(&self, name: &'static str, waiting: u64, size: u64) {
         if let Ok(mut rings) = self.rings.lock() {
@@ -155,6 +162,14 @@ impl Metrics {
         let mut text = String::new();
         let _infallible = encode(&mut text, &registry);
         text
+    }
+
+    /// One line for a service manager.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let spans = load(&self.server_spans) + load(&self.client_spans);
+        format!("Tracing {} processes, {spans} spans so far", self.selected.load(Ordering::Relaxed))
     }
 
     /// Seconds since the epoch of the last export that succeeded; 0 for none.
@@ -264,6 +279,15 @@ impl Collector for Snapshot {
         let metric =
             e.encode_descriptor("selected_processes", "Processes traced", None, gauge.metric_type())?;
         gauge.encode(metric)?;
+        if let Some(cluster) = m.cluster.get() {
+            let one = |value| [(Vec::new(), value)];
+            let pods = u64::try_from(cluster.len()).unwrap_or(u64::MAX);
+            Self::gauges(e, "kubernetes_pods", "Pods of this node that are known", &one(pods))?;
+            let help = "Whether the API server is followed";
+            Self::gauges(e, "kubernetes_synced", help, &one(cluster.is_synced().into()))?;
+            let help = "Times that the API server could not be asked";
+            Self::counters(e, "kubernetes_failures", help, &one(cluster.failures()))?;
+        }
         let build = ConstGauge::new(1_i64);
         let mut info = e.encode_descriptor("build_info", "Version", None, build.metric_type())?;
         build.encode(info.encode_family(&vec![("version", env!("CARGO_PKG_VERSION"))])?)

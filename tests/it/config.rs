@@ -155,7 +155,7 @@ fn unknown_variables_name_the_nearest_and_obis_are_told_apart() {
     let env = [
         ("OTEL_EBPF_OPEN_PROT", "1"),
         ("BEYLA_TRACE_PRINTR", "text"),
-        ("OTEL_EBPF_KUBE_METADATA_ENABLE", "true"),
+        ("OTEL_EBPF_KUBE_DISABLE_INFORMERS", "node"),
         ("OTEL_EBPF_NETWORK_METRICS", "true"),
         ("OTEL_EBPF_NODEJS_ENABLED", "false"),
         ("SPANWIRE_TEIR", "a"),
@@ -164,7 +164,7 @@ fn unknown_variables_name_the_nearest_and_obis_are_told_apart() {
     let all = loaded("", &env, &[]).unwrap();
     assert_one(&all, &["OTEL_EBPF_OPEN_PROT", "`OTEL_EBPF_OPEN_PORT`"]);
     assert_one(&all, &["BEYLA_TRACE_PRINTR", "`BEYLA_TRACE_PRINTER`"]);
-    assert_one(&all, &["OTEL_EBPF_KUBE_METADATA_ENABLE", "does nothing here yet"]);
+    assert_one(&all, &["OTEL_EBPF_KUBE_DISABLE_INFORMERS", "does nothing here yet"]);
     assert_one(&all, &["OTEL_EBPF_NETWORK_METRICS", "does nothing here yet"]);
     assert_one(&all, &["SPANWIRE_TEIR", "`SPANWIRE_TIER`"]);
     assert_eq!(all.warnings.len(), 5, "{:?}", texts(&all));

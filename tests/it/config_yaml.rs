@@ -139,22 +139,65 @@ discovery:
 }
 
 #[test]
-fn an_entry_that_would_select_too_much_is_left_out() {
+fn pods_and_containers_are_selected_by_what_they_are_called() {
     let yaml = "
+attributes:
+  kubernetes:
+    enable: autodetect
+    resource_labels:
+      service.name: [shop.example/name]
+      team: [shop.example/team]
 discovery:
   instrument:
-    - open_ports: 1-65535
-      k8s_namespace: shop
-    - open_ports: 80
+    - k8s_namespace: '{shop,cart}'
+      k8s_pod_labels: {app: 'web*', tier: 1}
+      k8s_pod_annotations: {trace: true}
+    - container_name: shop-*
+    - containers_only: 'true'
   exclude_instrument:
-    - k8s_namespace: '{kube-system,monitoring}'
+    - k8s_deployment_name: db
+";
+    let all = loaded(yaml, &[("BEYLA_KUBE_CLUSTER_NAME", "eu")], &[]).unwrap();
+    assert_eq!(texts(&all), Vec::<&str>::new());
+    let entries = &all.config.discovery.instrument;
+    let pod = &entries[0].pod;
+    assert!(pod.k8s_namespace.as_ref().unwrap().matches("cart"));
+    assert!(pod.k8s_pod_labels["app"].matches("web-1") && pod.k8s_pod_labels["tier"].matches("1"));
+    assert!(pod.k8s_pod_annotations["trace"].matches("true"));
+    assert!(entries[1].container_name.as_ref().unwrap().matches("shop-1") && entries[2].containers_only);
+    assert!(entries.iter().all(|entry| !entry.is_empty()));
+    let kubernetes = &all.config.attributes.kubernetes;
+    assert_eq!(kubernetes.resource_labels["service.name"], ["shop.example/name"]);
+    assert_eq!(kubernetes.resource_labels["team"], ["shop.example/team"]);
+    assert_eq!(kubernetes.resource_labels["service.version"], ["app.kubernetes.io/version"]);
+    assert_eq!(kubernetes.cluster_name.as_deref(), Some("eu"));
+}
+
+#[test]
+fn an_old_list_has_expressions_for_pods_too() {
+    let yaml = "
+discovery:
+  services:
+    - k8s_namespace: shop|cart
+      k8s_pod_labels: {app: ^web}
 ";
     let all = loaded(yaml, &[], &[]).unwrap();
-    assert_one(&all, &["discovery.instrument.0", "left out", "`k8s_namespace`"]);
-    assert_one(&all, &["discovery.exclude_instrument.0", "left out"]);
-    assert_eq!(all.config.discovery.instrument.len(), 1);
-    assert!(all.config.discovery.instrument[0].open_ports.contains(80));
-    assert!(all.config.discovery.exclude_instrument.is_empty());
+    let pod = &all.config.discovery.instrument[0].pod;
+    assert!(pod.k8s_namespace.as_ref().unwrap().matches("the-shop"));
+    assert!(pod.k8s_pod_labels["app"].matches("web-1") && !pod.k8s_pod_labels["app"].matches("a-web"));
+}
+
+#[test]
+fn what_is_no_mapping_is_refused() {
+    for yaml in [
+        "discovery: {instrument: [{k8s_pod_labels: app}]}",
+        "attributes: {kubernetes: {resource_labels: [a]}}",
+        "attributes: {kubernetes: {resource_labels: {a: b}}}",
+        "attributes: {kubernetes: {enable: maybe}}",
+    ] {
+        let text = loaded(yaml, &[], &[]).unwrap_err().to_string();
+        assert!(text.contains("k8s_pod_labels") || text.contains("attributes.kubernetes"), "{text}");
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn assembled(records: &[Vec<u8>]) -> (Vec<Span>, Assembler) {
     let spans = records
         .iter()
         .filter_map(|record| {
-            let name = |pid| Some(Arc::clone(names.entry(pid).or_default()));
+            let name = |pid, _| Some(Arc::clone(names.entry(pid).or_default()));
             assembler.on_event(decode(record).ok()?, &clock, name)
         })
         .collect();
