@@ -415,7 +415,10 @@ class Servers:
             resources, settings = collector(stack)
             if rules:
                 settings["discovery.instrument"] = json.dumps(rules)
-            tracer = Tracer(*arguments, binary=binary, settings=settings)
+            try:
+                tracer = Tracer(*arguments, binary=binary, settings=settings)
+            except SystemExit as error:
+                raise RuntimeError(error.code) from error
             stack.callback(shutil.rmtree, tracer.directory)
             try:
                 time.sleep(0.3)
@@ -499,7 +502,10 @@ def main():
                         continue
                     for check in TESTS:
                         begun = time.monotonic()
-                        problems = check(servers, arguments.binary)
+                        try:
+                            problems = check(servers, arguments.binary)
+                        except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+                            problems = [str(error)]
                         ran, failed = ran + 1, failed + bool(problems)
                         print(f"{'FAILED' if problems else 'ok':<7}{name}: {check.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
                         for problem in problems[:8]:
