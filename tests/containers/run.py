@@ -253,6 +253,23 @@ def podman_systemd(stack, host):
     return podman_in(stack, with_systemd(host))
 
 
+@runtime
+def podman_rootless(stack, host):
+    """Of a user, whose session is systemd's too: the storage is in that user's home."""
+    needed("newuidmap", "useradd", "setpriv", "loginctl")
+    place, user, number = with_systemd(host), "rig", "4242"
+    lines = [f"useradd -m -u {number} {user}", f"echo {user}:200000:65536 | tee -a /etc/subuid >>/etc/subgid",
+             f"cp {place.directory}/root.tar /home/{user}", f"chown {user}: /home/{user}/root.tar", f"mkdir -p /run/user/{number}",
+             f"chown {user}: /run/user/{number}", "systemctl start systemd-logind", f"loginctl enable-linger {user}",
+             f"systemctl start user@{number}", f"until [ -e /run/user/{number}/bus ]; do sleep 0.1; done"]
+    place.run("sh", "-ec", "\n".join(lines))
+    stack.callback(lambda: place.run("systemctl", "stop", f"user@{number}"))
+    session = [f"XDG_RUNTIME_DIR=/run/user/{number}", f"DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{number}/bus", f"HOME=/home/{user}"]
+    there = ["systemd-run", "--user", "--quiet", "--wait", "--pipe", "--property=KillMode=process", "--setenv=STORAGE_DRIVER=vfs"]
+    drop = ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
+    return podman_in(stack, Place(f"/home/{user}", [*place.prefix, *drop, "env", *session, *there]))
+
+
 DOCKERD = ["--storage-driver", "vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]
 
 
