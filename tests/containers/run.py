@@ -311,43 +311,47 @@ version = 2
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = {systemd}
 """
 
 
-def containerd_in(stack, host, *namespaces):
-    """In the usual places, which are its own in its mount namespace; with the image in some namespaces of containerd's."""
+def containerd_in(stack, host, namespace, guest=None):
+    """In the usual places, which are its own in its mount namespace; with the image. (where its clients run, its socket as seen here)"""
     needed("containerd", "ctr", "runc", "nsenter")
-    for path in ("/var/lib/containerd", "/run/containerd"):
-        if not os.path.isdir(path):
-            os.mkdir(path)
-            stack.callback(os.rmdir, path)
     directory = tempfile.mkdtemp(dir=host.directory)
-    socket_at, config = f"{directory}/sock", Path(directory, "config.toml")
-    config.write_text(CONTAINERD.format(image=f"{IMAGE}:{TAG}"))
-    own = "mount -t tmpfs none /var/lib/containerd; mount -t tmpfs none /run/containerd"
-    options = ["--config", str(config), "--address", socket_at]
-    process = daemon(stack, f"{directory}/log", "unshare", "--mount", "sh", "-ec", f'{own}; exec containerd "$@"', "sh", *options)
-    place = Place(host.directory, ["nsenter", f"--target={process.pid}", "--mount", "--"])
-    client = ["ctr", "--address", socket_at]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    until(lambda: subprocess.run([*client, "version"], **quiet).returncode == 0, 60, "containerd does not get ready")
-    for namespace in namespaces:
-        place.run(*client, "--namespace", namespace, "images", "import", "--snapshotter", "native", f"{host.directory}/image.tar")
-    return place, socket_at
+    seen = directory.replace(host.directory, guest.directory) if guest else directory
+    Path(directory, "config.toml").write_text(CONTAINERD.format(image=f"{IMAGE}:{TAG}", systemd="true" if guest else "false"))
+    options = ["--config", f"{seen}/config.toml", "--address", f"{seen}/sock"]
+    if guest:
+        place, unit = guest, f"rig-containerd-{namespace}"
+        place.run("systemd-run", "--quiet", f"--unit={unit}", "--property=Delegate=yes", "containerd", *options)
+        stack.callback(lambda: place.run("systemctl", "stop", unit))
+    else:
+        for path in ("/var/lib/containerd", "/run/containerd"):
+            if not os.path.isdir(path):
+                os.mkdir(path)
+                stack.callback(os.rmdir, path)
+        own = "mount -t tmpfs none /var/lib/containerd; mount -t tmpfs none /run/containerd"
+        process = daemon(stack, f"{directory}/log", "unshare", "--mount", "sh", "-ec", f'{own}; exec containerd "$@"', "sh", *options)
+        place = Place(host.directory, ["nsenter", f"--target={process.pid}", "--mount", "--"])
+    client, quiet = ["ctr", "--address", f"{seen}/sock"], {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    until(lambda: subprocess.run([*place.prefix, *client, "version"], **quiet).returncode == 0, 60, "containerd does not get ready")
+    place.run(*client, "--namespace", namespace, "images", "import", "--snapshotter", "native", f"{place.directory}/image.tar")
+    return place, f"{directory}/sock"
 
 
-@runtime
-def containerd_cri(stack, host):
-    """Pods, asked for as by the kubelet."""
+def pods(stack, address, parent):
     python = Path(os.environ.get("SPANWIRE_VENV", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "spanwire/venv")), "bin/python")
     if not python.exists():
         raise Skip("the Python services' venv is not there")
-    place, address = containerd_in(stack, host, "k8s.io")
     cri = [str(python), str(Path(__file__).with_name("cri.py")), address]
 
     def start(name, port, env):
         uid = str(uuid.uuid4())
-        asked = {"name": name, "namespace": "rig", "pod": f"{name}-0", "uid": uid, "parent": f"/kubepods/besteffort/pod{uid}",
+        asked = {"name": name, "namespace": "rig", "pod": f"{name}-0", "uid": uid, "parent": parent(uid),
                  "image": f"{IMAGE}:{TAG}", "command": httpd(port), "env": env}
         sandbox, container = run(*cri, "start", input=json.dumps(asked)).split()
         stack.callback(lambda: run(*cri, "remove", sandbox))
@@ -355,6 +359,22 @@ def containerd_cri(stack, host):
                 "k8s.pod.name": asked["pod"], "k8s.namespace.name": "rig", "k8s.pod.uid": uid}
 
     return start
+
+
+@runtime
+def containerd(stack, host):
+    """Pods, asked for as by the kubelet."""
+    _, address = containerd_in(stack, host, "k8s.io")
+    return pods(stack, address, "/kubepods/besteffort/pod{}".format)
+
+
+@runtime
+def containerd_systemd(stack, host):
+    place = with_systemd(host)
+    if "cpu" not in place.run("cat", "/sys/fs/cgroup/cgroup.controllers").split():
+        raise Skip("a pod's shares of the CPU are set, and cgroup v2 has no such controller here: v1 has it")
+    _, address = containerd_in(stack, host, "k8s.io", place)
+    return pods(stack, address, lambda uid: f"kubepods-besteffort-pod{uid.replace('-', '_')}.slice")
 
 
 @runtime
