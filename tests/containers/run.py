@@ -136,6 +136,11 @@ def answers(port):
         return True
 
 
+def listens(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+        return True
+
+
 def listener(port):
     """The process that listens there: of the servers it is the one with that argument."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
@@ -410,6 +415,11 @@ def nspawn(stack, host):
 
 
 @runtime
+def crio(stack, host):
+    raise Skip("CRI-O is not in the distribution's packages; its files are in the unit tests")
+
+
+@runtime
 def lxc(stack, host):
     needed("lxc-start", "lxc-stop")
     path = Path(host.directory, "lxc")
@@ -435,6 +445,7 @@ class Servers:
     """Of one runtime: `cart` is named by its container, `till` names itself, `plain` is in no container."""
 
     def __init__(self, stack, host, start):
+        self.start = start
         self.ports = {name: free_port() for name in ("cart", "till", "plain")}
         self.names = {name: f"{name}-{os.getpid()}" for name in ("cart", "till")}
         self.wanted = {"cart": start(self.names["cart"], self.ports["cart"], {}),
@@ -447,19 +458,24 @@ class Servers:
     def all_ports(self):
         return ",".join(str(port) for port in self.ports.values())
 
-    def traced(self, binary, *arguments, rules=None):
-        """The resources of what spanwire says of a request to each, and the services it says it of."""
+    def traced(self, binary, *arguments, rules=None, prefix=(), late=None):
+        """The resources of what spanwire says of a request to each, and the services it says it of. `late` is started behind spanwire."""
         with contextlib.ExitStack() as stack:
             resources, settings = collector(stack)
             if rules:
                 settings["discovery.instrument"] = json.dumps(rules)
             try:
-                tracer = Tracer(*arguments, binary=binary, settings=settings)
+                tracer = Tracer(*arguments, binary=binary, settings=settings, prefix=prefix)
             except SystemExit as error:
                 raise RuntimeError(error.code) from error
             stack.callback(shutil.rmtree, tracer.directory)
             try:
                 time.sleep(0.3)
+                if late:
+                    self.ports["late"] = port = free_port()
+                    self.wanted["late"] = self.start(late, port, {})
+                    until(lambda: listens(port), 20, f"{late} does not listen")
+                    time.sleep(0.3)
                 for port in self.ports.values():
                     ask(port)
                 spans = tracer.finish(0.6)
@@ -503,6 +519,23 @@ def container_name(servers, binary):
 def containers_only(servers, binary):
     resources, got = servers.traced(binary, rules=[{"containers_only": True, "open_ports": servers.all_ports()}])
     return services(got, cart=[servers.names["cart"]], till=["by-env"], plain=[]) + compare(resources, servers.names["cart"], servers.wanted["cart"])
+
+
+@test
+def from_elsewhere(servers, binary):
+    """spanwire has a mount namespace of its own, as in a container, and the places of the runtimes are empty there."""
+    places = [place for place in ("/var/lib/containers", "/var/lib/docker", "/run") if os.path.isdir(place)]
+    own = "; ".join(f"mount -t tmpfs none {place}" for place in places)
+    resources, got = servers.traced(binary, "--port", servers.all_ports(), prefix=["unshare", "--mount", "sh", "-ec", f'{own}; exec "$@"', "sh"])
+    cart = servers.names["cart"]
+    return services(got, cart=[cart], till=["by-env"], plain=["busybox"]) + compare(resources, cart, servers.wanted["cart"])
+
+
+@test
+def started_later(servers, binary):
+    name = f"late-{os.getpid()}"
+    resources, got = servers.traced(binary, rules=[{"container_name": name}], late=name)
+    return services(got, late=[name], cart=[], till=[], plain=[]) + compare(resources, name, servers.wanted["late"])
 
 
 def show(servers):
