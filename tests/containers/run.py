@@ -28,7 +28,6 @@ from lib.collector import collector  # noqa: E402
 from lib.tracer import BINARY, Tracer, free_port, need_root  # noqa: E402
 
 IMAGE, TAG = "localhost/spanwire-rig/tiny", "1.2"
-PROJECT = {"com.docker.compose.project": "shop", "com.docker.compose.service": "cart"}
 # What may not be raised without CAP_SYS_RESOURCE, and a limit that needs a controller.
 LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pids-limit", "0"]
 RUNTIMES, TESTS = {}, []
@@ -234,10 +233,13 @@ def docker_like(stack, place, client, engine, flags=(), forget=()):
     stack.callback(lambda: place.run(*client, "rmi", f"{IMAGE}:{TAG}"))
 
     def start(name, port, env):
-        words = [*(f"--env={key}={value}" for key, value in env.items()), *(f"--label={key}={value}" for key, value in PROJECT.items())]
+        labels = {"com.docker.compose.project": "shop", "com.docker.compose.service": f"{name}-of-shop"}
+        words = [*(f"--env={key}={value}" for key, value in env.items()), *(f"--label={key}={value}" for key, value in labels.items())]
         stack.callback(lambda: place.run(*client, "rm", "-f", *forget, name))
         identity = place.run(*client, "run", "-d", "--name", name, "--network", "host", *flags, *words, f"{IMAGE}:{TAG}", *httpd(port))
-        return {"container.id": identity, "container.name": name, "container.image.name": IMAGE, "container.runtime": engine}
+        # Podman keeps labels in a database.
+        service = labels["com.docker.compose.service"] if engine == "docker" else name
+        return {"service.name": service, "container.id": identity, "container.name": name, "container.image.name": IMAGE, "container.runtime": engine}
 
     return start
 
@@ -360,7 +362,7 @@ def pods(stack, address, parent):
                  "image": f"{IMAGE}:{TAG}", "command": httpd(port), "env": env}
         sandbox, container = run(*cri, "start", input=json.dumps(asked)).split()
         stack.callback(lambda: run(*cri, "remove", sandbox))
-        return {"container.id": container, "container.name": name, "container.image.name": IMAGE, "container.runtime": "containerd",
+        return {"service.name": asked["pod"], "container.id": container, "container.name": name, "container.image.name": IMAGE, "container.runtime": "containerd",
                 "k8s.pod.name": asked["pod"], "k8s.namespace.name": "rig", "k8s.pod.uid": uid}
 
     return start
@@ -393,7 +395,7 @@ def nerdctl(stack, host):
         words = [f"--env={key}={value}" for key, value in env.items()]
         stack.callback(lambda: place.run(*client, "rm", "-f", name))
         identity = place.run(*client, "run", "-d", "--name", name, "--net", "host", "--pull", "never", *words, f"{IMAGE}:{TAG}", *httpd(port))
-        return {"container.id": identity, "container.name": name, "container.runtime": "containerd", "container.image.name": None}
+        return {"service.name": name, "container.id": identity, "container.name": name, "container.runtime": "containerd", "container.image.name": None}
 
     return start
 
@@ -409,7 +411,7 @@ def nspawn(stack, host):
         run("cp", "-a", f"{host.directory}/root", f"{host.directory}/{name}")
         place.run("systemd-run", "--quiet", f"--unit=rig-{name}", "systemd-nspawn", "--quiet", "-D", copied, "-M", name, "--as-pid2", *words, *httpd(port))
         stack.callback(lambda: place.run("machinectl", "terminate", name))
-        return {"container.id": name, "container.name": name, "container.runtime": "systemd-nspawn", "container.image.name": None}
+        return {"service.name": name, "container.id": name, "container.name": name, "container.runtime": "systemd-nspawn", "container.image.name": None}
 
     return start
 
@@ -433,7 +435,7 @@ def lxc(stack, host):
         (path / name / "config").write_text("\n".join(rows) + "\n")
         run("lxc-start", "-P", str(path), "-n", name, "-d", "-o", f"{path}/{name}.log", "-l", "INFO")
         stack.callback(lambda: run("lxc-stop", "-P", str(path), "-n", name, "-k"))
-        return {"container.id": name, "container.name": name, "container.runtime": "lxc", "container.image.name": None}
+        return {"service.name": name, "container.id": name, "container.name": name, "container.runtime": "lxc", "container.image.name": None}
 
     return start
 
@@ -442,14 +444,17 @@ def lxc(stack, host):
 
 
 class Servers:
-    """Of one runtime: `cart` is named by its container, `till` names itself, `plain` is in no container."""
+    """Of one runtime: `cart` is named by its container, by the pod or by the service of Compose that it is of, `till` names itself, `plain` is in no container."""
 
     def __init__(self, stack, host, start):
         self.start = start
         self.ports = {name: free_port() for name in ("cart", "till", "plain")}
         self.names = {name: f"{name}-{os.getpid()}" for name in ("cart", "till")}
+        self.services = {}
         self.wanted = {"cart": start(self.names["cart"], self.ports["cart"], {}),
                        "till": start(self.names["till"], self.ports["till"], {"OTEL_SERVICE_NAME": "by-env"})}
+        for name in self.wanted:
+            self.services[name] = self.wanted[name].pop("service.name")
         plain = subprocess.Popen(httpd(self.ports["plain"], f"{host.directory}/root"), stdin=subprocess.DEVNULL)
         stack.callback(ended, plain)
         for name, port in self.ports.items():
@@ -474,6 +479,7 @@ class Servers:
                 if late:
                     self.ports["late"] = port = free_port()
                     self.wanted["late"] = self.start(late, port, {})
+                    self.services["late"] = self.wanted["late"].pop("service.name")
                     until(lambda: listens(port), 20, f"{late} does not listen")
                     time.sleep(0.3)
                 for port in self.ports.values():
@@ -503,7 +509,7 @@ def services(got, **wanted):
 def resource(servers, binary):
     """The process's own name wins over its container's, that over its program's."""
     resources, got = servers.traced(binary, "--port", servers.all_ports())
-    cart, nothing = servers.names["cart"], {key: None for key in servers.wanted["cart"]}
+    cart, nothing = servers.services["cart"], {key: None for key in servers.wanted["cart"]}
     return services(got, cart=[cart], till=["by-env"], plain=["busybox"]) + compare(resources, cart, servers.wanted["cart"]) \
         + compare(resources, "by-env", servers.wanted["till"]) + compare(resources, "busybox", nothing)
 
@@ -518,7 +524,8 @@ def container_name(servers, binary):
 @test
 def containers_only(servers, binary):
     resources, got = servers.traced(binary, rules=[{"containers_only": True, "open_ports": servers.all_ports()}])
-    return services(got, cart=[servers.names["cart"]], till=["by-env"], plain=[]) + compare(resources, servers.names["cart"], servers.wanted["cart"])
+    cart = servers.services["cart"]
+    return services(got, cart=[cart], till=["by-env"], plain=[]) + compare(resources, cart, servers.wanted["cart"])
 
 
 @test
@@ -527,7 +534,7 @@ def from_elsewhere(servers, binary):
     places = [place for place in ("/var/lib/containers", "/var/lib/docker", "/run") if os.path.isdir(place)]
     own = "; ".join(f"mount -t tmpfs none {place}" for place in places)
     resources, got = servers.traced(binary, "--port", servers.all_ports(), prefix=["unshare", "--mount", "sh", "-ec", f'{own}; exec "$@"', "sh"])
-    cart = servers.names["cart"]
+    cart = servers.services["cart"]
     return services(got, cart=[cart], till=["by-env"], plain=["busybox"]) + compare(resources, cart, servers.wanted["cart"])
 
 
@@ -535,7 +542,8 @@ def from_elsewhere(servers, binary):
 def started_later(servers, binary):
     name = f"late-{os.getpid()}"
     resources, got = servers.traced(binary, rules=[{"container_name": name}], late=name)
-    return services(got, late=[name], cart=[], till=[], plain=[]) + compare(resources, name, servers.wanted["late"])
+    service = servers.services["late"]
+    return services(got, late=[service], cart=[], till=[], plain=[]) + compare(resources, service, servers.wanted["late"])
 
 
 def show(servers):
