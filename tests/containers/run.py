@@ -28,7 +28,6 @@ from lib.collector import collector  # noqa: E402
 from lib.tracer import BINARY, Tracer, free_port, need_root  # noqa: E402
 
 IMAGE, TAG = "localhost/spanwire-rig/tiny", "1.2"
-PROJECT = {"com.docker.compose.project": "shop", "com.docker.compose.service": "cart"}
 # What may not be raised without CAP_SYS_RESOURCE, and a limit that needs a controller.
 LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--pids-limit", "0"]
 RUNTIMES, TESTS = {}, []
@@ -136,6 +135,11 @@ def answers(port):
         return True
 
 
+def listens(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+        return True
+
+
 def listener(port):
     """The process that listens there: of the servers it is the one with that argument."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
@@ -229,10 +233,13 @@ def docker_like(stack, place, client, engine, flags=(), forget=()):
     stack.callback(lambda: place.run(*client, "rmi", f"{IMAGE}:{TAG}"))
 
     def start(name, port, env):
-        words = [*(f"--env={key}={value}" for key, value in env.items()), *(f"--label={key}={value}" for key, value in PROJECT.items())]
+        labels = {"com.docker.compose.project": "shop", "com.docker.compose.service": f"{name}-of-shop"}
+        words = [*(f"--env={key}={value}" for key, value in env.items()), *(f"--label={key}={value}" for key, value in labels.items())]
         stack.callback(lambda: place.run(*client, "rm", "-f", *forget, name))
         identity = place.run(*client, "run", "-d", "--name", name, "--network", "host", *flags, *words, f"{IMAGE}:{TAG}", *httpd(port))
-        return {"container.id": identity, "container.name": name, "container.image.name": IMAGE, "container.runtime": engine}
+        # Podman keeps labels in a database.
+        service = labels["com.docker.compose.service"] if engine == "docker" else name
+        return {"service.name": service, "container.id": identity, "container.name": name, "container.image.name": IMAGE, "container.runtime": engine}
 
     return start
 
@@ -251,6 +258,23 @@ def podman(stack, host):
 @runtime
 def podman_systemd(stack, host):
     return podman_in(stack, with_systemd(host))
+
+
+@runtime
+def podman_rootless(stack, host):
+    """Of a user, whose session is systemd's too: the storage is in that user's home."""
+    needed("newuidmap", "useradd", "setpriv", "loginctl")
+    place, user, number = with_systemd(host), "rig", "4242"
+    lines = [f"useradd -m -u {number} {user}", f"echo {user}:200000:65536 | tee -a /etc/subuid >>/etc/subgid",
+             f"cp {place.directory}/root.tar /home/{user}", f"chown {user}: /home/{user}/root.tar", f"mkdir -p /run/user/{number}",
+             f"chown {user}: /run/user/{number}", "systemctl start systemd-logind", f"loginctl enable-linger {user}",
+             f"systemctl start user@{number}", f"until [ -e /run/user/{number}/bus ]; do sleep 0.1; done"]
+    place.run("sh", "-ec", "\n".join(lines))
+    stack.callback(lambda: place.run("systemctl", "stop", f"user@{number}"))
+    session = [f"XDG_RUNTIME_DIR=/run/user/{number}", f"DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{number}/bus", f"HOME=/home/{user}"]
+    there = ["systemd-run", "--user", "--quiet", "--wait", "--pipe", "--property=KillMode=process", "--setenv=STORAGE_DRIVER=vfs"]
+    drop = ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
+    return podman_in(stack, Place(f"/home/{user}", [*place.prefix, *drop, "env", *session, *there]))
 
 
 DOCKERD = ["--storage-driver", "vfs", "--iptables=false", "--ip6tables=false", "--bridge=none"]
@@ -294,54 +318,75 @@ version = 2
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = {systemd}
 """
 
 
-def containerd_in(stack, host, *namespaces):
-    """In the usual places, which are its own in its mount namespace; with the image in some namespaces of containerd's."""
+def containerd_in(stack, host, namespace, guest=None):
+    """In the usual places, which are its own in its mount namespace; with the image. (where its clients run, its socket as seen here)"""
     needed("containerd", "ctr", "runc", "nsenter")
-    for path in ("/var/lib/containerd", "/run/containerd"):
-        if not os.path.isdir(path):
-            os.mkdir(path)
-            stack.callback(os.rmdir, path)
     directory = tempfile.mkdtemp(dir=host.directory)
-    socket_at, config = f"{directory}/sock", Path(directory, "config.toml")
-    config.write_text(CONTAINERD.format(image=f"{IMAGE}:{TAG}"))
-    own = "mount -t tmpfs none /var/lib/containerd; mount -t tmpfs none /run/containerd"
-    options = ["--config", str(config), "--address", socket_at]
-    process = daemon(stack, f"{directory}/log", "unshare", "--mount", "sh", "-ec", f'{own}; exec containerd "$@"', "sh", *options)
-    place = Place(host.directory, ["nsenter", f"--target={process.pid}", "--mount", "--"])
-    client = ["ctr", "--address", socket_at]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    until(lambda: subprocess.run([*client, "version"], **quiet).returncode == 0, 60, "containerd does not get ready")
-    for namespace in namespaces:
-        place.run(*client, "--namespace", namespace, "images", "import", "--snapshotter", "native", f"{host.directory}/image.tar")
-    return place, socket_at
+    seen = directory.replace(host.directory, guest.directory) if guest else directory
+    Path(directory, "config.toml").write_text(CONTAINERD.format(image=f"{IMAGE}:{TAG}", systemd="true" if guest else "false"))
+    options = ["--config", f"{seen}/config.toml", "--address", f"{seen}/sock"]
+    if guest:
+        place, unit = guest, f"rig-containerd-{namespace}"
+        place.run("systemd-run", "--quiet", f"--unit={unit}", "--property=Delegate=yes", "containerd", *options)
+        stack.callback(lambda: place.run("systemctl", "stop", unit))
+    else:
+        for path in ("/var/lib/containerd", "/run/containerd"):
+            if not os.path.isdir(path):
+                os.mkdir(path)
+                stack.callback(os.rmdir, path)
+        own = "mount -t tmpfs none /var/lib/containerd; mount -t tmpfs none /run/containerd"
+        process = daemon(stack, f"{directory}/log", "unshare", "--mount", "sh", "-ec", f'{own}; exec containerd "$@"', "sh", *options)
+        place = Place(host.directory, ["nsenter", f"--target={process.pid}", "--mount", "--"])
+    client, quiet = ["ctr", "--address", f"{seen}/sock"], {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    until(lambda: subprocess.run([*place.prefix, *client, "version"], **quiet).returncode == 0, 60, "containerd does not get ready")
+    place.run(*client, "--namespace", namespace, "images", "import", "--snapshotter", "native", f"{place.directory}/image.tar")
+    return place, f"{directory}/sock"
 
 
-@runtime
-def containerd_cri(stack, host):
-    """Pods, asked for as by the kubelet."""
+def pods(stack, address, parent):
     python = Path(os.environ.get("SPANWIRE_VENV", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "spanwire/venv")), "bin/python")
     if not python.exists():
         raise Skip("the Python services' venv is not there")
-    place, address = containerd_in(stack, host, "k8s.io")
     cri = [str(python), str(Path(__file__).with_name("cri.py")), address]
 
     def start(name, port, env):
         uid = str(uuid.uuid4())
-        asked = {"name": name, "namespace": "rig", "pod": f"{name}-0", "uid": uid, "parent": f"/kubepods/besteffort/pod{uid}",
+        asked = {"name": name, "namespace": "rig", "pod": f"{name}-0", "uid": uid, "parent": parent(uid),
                  "image": f"{IMAGE}:{TAG}", "command": httpd(port), "env": env}
         sandbox, container = run(*cri, "start", input=json.dumps(asked)).split()
         stack.callback(lambda: run(*cri, "remove", sandbox))
-        return {"container.id": container, "container.name": name, "container.image.name": IMAGE, "container.runtime": "containerd",
+        return {"service.name": asked["pod"], "container.id": container, "container.name": name, "container.image.name": IMAGE, "container.runtime": "containerd",
                 "k8s.pod.name": asked["pod"], "k8s.namespace.name": "rig", "k8s.pod.uid": uid}
 
     return start
 
 
 @runtime
+def containerd(stack, host):
+    """Pods, asked for as by the kubelet."""
+    _, address = containerd_in(stack, host, "k8s.io")
+    return pods(stack, address, "/kubepods/besteffort/pod{}".format)
+
+
+@runtime
+def containerd_systemd(stack, host):
+    place = with_systemd(host)
+    if "cpu" not in place.run("cat", "/sys/fs/cgroup/cgroup.controllers").split():
+        raise Skip("a pod's shares of the CPU are set, and cgroup v2 has no such controller here: v1 has it")
+    _, address = containerd_in(stack, host, "k8s.io", place)
+    return pods(stack, address, lambda uid: f"kubepods-besteffort-pod{uid.replace('-', '_')}.slice")
+
+
+@runtime
 def nerdctl(stack, host):
+    """Which says nothing of the image to who reads files."""
     needed("nerdctl")
     place, address = containerd_in(stack, host, "default")
     client = ["nerdctl", "--address", address, "--snapshotter", "native", "--data-root", tempfile.mkdtemp(dir=host.directory)]
@@ -350,7 +395,7 @@ def nerdctl(stack, host):
         words = [f"--env={key}={value}" for key, value in env.items()]
         stack.callback(lambda: place.run(*client, "rm", "-f", name))
         identity = place.run(*client, "run", "-d", "--name", name, "--net", "host", "--pull", "never", *words, f"{IMAGE}:{TAG}", *httpd(port))
-        return {"container.id": identity, "container.name": name, "container.image.name": IMAGE, "container.runtime": "containerd"}
+        return {"service.name": name, "container.id": identity, "container.name": name, "container.runtime": "containerd", "container.image.name": None}
 
     return start
 
@@ -366,9 +411,14 @@ def nspawn(stack, host):
         run("cp", "-a", f"{host.directory}/root", f"{host.directory}/{name}")
         place.run("systemd-run", "--quiet", f"--unit=rig-{name}", "systemd-nspawn", "--quiet", "-D", copied, "-M", name, "--as-pid2", *words, *httpd(port))
         stack.callback(lambda: place.run("machinectl", "terminate", name))
-        return {"container.id": name, "container.name": name, "container.runtime": "systemd-nspawn", "container.image.name": None}
+        return {"service.name": name, "container.id": name, "container.name": name, "container.runtime": "systemd-nspawn", "container.image.name": None}
 
     return start
+
+
+@runtime
+def crio(stack, host):
+    raise Skip("CRI-O is not in the distribution's packages; its files are in the unit tests")
 
 
 @runtime
@@ -385,7 +435,7 @@ def lxc(stack, host):
         (path / name / "config").write_text("\n".join(rows) + "\n")
         run("lxc-start", "-P", str(path), "-n", name, "-d", "-o", f"{path}/{name}.log", "-l", "INFO")
         stack.callback(lambda: run("lxc-stop", "-P", str(path), "-n", name, "-k"))
-        return {"container.id": name, "container.name": name, "container.runtime": "lxc", "container.image.name": None}
+        return {"service.name": name, "container.id": name, "container.name": name, "container.runtime": "lxc", "container.image.name": None}
 
     return start
 
@@ -394,13 +444,17 @@ def lxc(stack, host):
 
 
 class Servers:
-    """Of one runtime: `cart` is named by its container, `till` names itself, `plain` is in no container."""
+    """Of one runtime: `cart` is named by its container, by the pod or by the service of Compose that it is of, `till` names itself, `plain` is in no container."""
 
     def __init__(self, stack, host, start):
+        self.start = start
         self.ports = {name: free_port() for name in ("cart", "till", "plain")}
         self.names = {name: f"{name}-{os.getpid()}" for name in ("cart", "till")}
+        self.services = {}
         self.wanted = {"cart": start(self.names["cart"], self.ports["cart"], {}),
                        "till": start(self.names["till"], self.ports["till"], {"OTEL_SERVICE_NAME": "by-env"})}
+        for name in self.wanted:
+            self.services[name] = self.wanted[name].pop("service.name")
         plain = subprocess.Popen(httpd(self.ports["plain"], f"{host.directory}/root"), stdin=subprocess.DEVNULL)
         stack.callback(ended, plain)
         for name, port in self.ports.items():
@@ -409,16 +463,25 @@ class Servers:
     def all_ports(self):
         return ",".join(str(port) for port in self.ports.values())
 
-    def traced(self, binary, *arguments, rules=None):
-        """The resources of what spanwire says of a request to each, and the services it says it of."""
+    def traced(self, binary, *arguments, rules=None, prefix=(), late=None):
+        """The resources of what spanwire says of a request to each, and the services it says it of. `late` is started behind spanwire."""
         with contextlib.ExitStack() as stack:
             resources, settings = collector(stack)
             if rules:
                 settings["discovery.instrument"] = json.dumps(rules)
-            tracer = Tracer(*arguments, binary=binary, settings=settings)
+            try:
+                tracer = Tracer(*arguments, binary=binary, settings=settings, prefix=prefix)
+            except SystemExit as error:
+                raise RuntimeError(error.code) from error
             stack.callback(shutil.rmtree, tracer.directory)
             try:
                 time.sleep(0.3)
+                if late:
+                    self.ports["late"] = port = free_port()
+                    self.wanted["late"] = self.start(late, port, {})
+                    self.services["late"] = self.wanted["late"].pop("service.name")
+                    until(lambda: listens(port), 20, f"{late} does not listen")
+                    time.sleep(0.3)
                 for port in self.ports.values():
                     ask(port)
                 spans = tracer.finish(0.6)
@@ -446,7 +509,7 @@ def services(got, **wanted):
 def resource(servers, binary):
     """The process's own name wins over its container's, that over its program's."""
     resources, got = servers.traced(binary, "--port", servers.all_ports())
-    cart, nothing = servers.names["cart"], {key: None for key in servers.wanted["cart"]}
+    cart, nothing = servers.services["cart"], {key: None for key in servers.wanted["cart"]}
     return services(got, cart=[cart], till=["by-env"], plain=["busybox"]) + compare(resources, cart, servers.wanted["cart"]) \
         + compare(resources, "by-env", servers.wanted["till"]) + compare(resources, "busybox", nothing)
 
@@ -461,7 +524,26 @@ def container_name(servers, binary):
 @test
 def containers_only(servers, binary):
     resources, got = servers.traced(binary, rules=[{"containers_only": True, "open_ports": servers.all_ports()}])
-    return services(got, cart=[servers.names["cart"]], till=["by-env"], plain=[]) + compare(resources, servers.names["cart"], servers.wanted["cart"])
+    cart = servers.services["cart"]
+    return services(got, cart=[cart], till=["by-env"], plain=[]) + compare(resources, cart, servers.wanted["cart"])
+
+
+@test
+def from_elsewhere(servers, binary):
+    """spanwire has a mount namespace of its own, as in a container, and the places of the runtimes are empty there."""
+    places = [place for place in ("/var/lib/containers", "/var/lib/docker", "/run") if os.path.isdir(place)]
+    own = "; ".join(f"mount -t tmpfs none {place}" for place in places)
+    resources, got = servers.traced(binary, "--port", servers.all_ports(), prefix=["unshare", "--mount", "sh", "-ec", f'{own}; exec "$@"', "sh"])
+    cart = servers.services["cart"]
+    return services(got, cart=[cart], till=["by-env"], plain=["busybox"]) + compare(resources, cart, servers.wanted["cart"])
+
+
+@test
+def started_later(servers, binary):
+    name = f"late-{os.getpid()}"
+    resources, got = servers.traced(binary, rules=[{"container_name": name}], late=name)
+    service = servers.services["late"]
+    return services(got, late=[service], cart=[], till=[], plain=[]) + compare(resources, service, servers.wanted["late"])
 
 
 def show(servers):
@@ -499,7 +581,10 @@ def main():
                         continue
                     for check in TESTS:
                         begun = time.monotonic()
-                        problems = check(servers, arguments.binary)
+                        try:
+                            problems = check(servers, arguments.binary)
+                        except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+                            problems = [str(error)]
                         ran, failed = ran + 1, failed + bool(problems)
                         print(f"{'FAILED' if problems else 'ok':<7}{name}: {check.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
                         for problem in problems[:8]:

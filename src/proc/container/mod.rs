@@ -60,6 +60,20 @@ pub struct Container {
     pub compose_service: Option<String>,
 }
 
+impl Container {
+    /// Name of the image without tag and digest, and the tag: `container.image.name`, `container.image.tags`.
+    #[must_use]
+    pub fn image_name_and_tag(&self) -> Option<(&str, Option<&str>)> {
+        let image = self.image.as_deref()?;
+        let image = image.split_once('@').map_or(image, |(image, _digest)| image);
+        // A colon before the last slash is that of a registry's port.
+        Some(match image.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ => (image, None),
+        })
+    }
+}
+
 /// A Kubernetes pod, as the runtime was told of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
@@ -69,4 +83,24 @@ pub struct Pod {
     pub name: String,
     /// Its UID; of a static pod the hash of its manifest.
     pub uid: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images() {
+        for (image, name, tag) in [
+            ("nginx", "nginx", None),
+            ("docker.io/library/nginx:1.27", "docker.io/library/nginx", Some("1.27")),
+            ("localhost:5000/shop/cart", "localhost:5000/shop/cart", None),
+            ("localhost:5000/shop/cart:v2@sha256:72dd0b50", "localhost:5000/shop/cart", Some("v2")),
+            ("shop/cart@sha256:72dd0b50", "shop/cart", None),
+        ] {
+            let container = Container { image: Some(image.to_owned()), ..Container::default() };
+            assert_eq!(container.image_name_and_tag(), Some((name, tag)), "{image}");
+        }
+        assert_eq!(Container::default().image_name_and_tag(), None);
+    }
 }

@@ -102,6 +102,8 @@ fn pod(strings: &mut Strings, [namespace, name, uid]: [&str; 3]) -> Option<Pod> 
 
 const KUBELET: [&str; 3] = ["io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.pod.uid"];
 
+const COMPOSE: [&str; 2] = ["com.docker.compose.project", "com.docker.compose.service"];
+
 fn docker(root: &Path, data: &str, id: &str) -> Option<Container> {
     let DockerState { name, config } = json(root, &format!("{data}/containers/{id}/config.v2.json"))?;
     let mut labels = config.labels.unwrap_or_default();
@@ -113,8 +115,8 @@ fn docker(root: &Path, data: &str, id: &str) -> Option<Container> {
             .filter(|name| !name.is_empty()),
         image: config.image.filter(|image| !image.is_empty()),
         pod: pod(&mut labels, KUBELET),
-        compose_project: take(&mut labels, "com.docker.compose.project"),
-        compose_service: take(&mut labels, "com.docker.compose.service"),
+        compose_project: take(&mut labels, COMPOSE[0]),
+        compose_service: take(&mut labels, COMPOSE[1]),
         ..Container::default()
     })
 }
@@ -143,9 +145,11 @@ fn of_containerd(root: &Path, id: &str) -> Option<Container> {
             runtime: Some(Runtime::Containerd),
             name: take(&mut said, "io.kubernetes.cri.container-name")
                 .or_else(|| take(&mut said, "nerdctl/name")),
-            image: take(&mut said, "io.kubernetes.cri.image-name")
-                .or_else(|| take(&mut said, "nerdctl/image")),
+            image: take(&mut said, "io.kubernetes.cri.image-name"),
             pod: pod(&mut said, [&cri[0], &cri[1], &cri[2]]),
+            // nerdctl before 2.0 has the labels here; the image it has nowhere that is a text.
+            compose_project: take(&mut said, COMPOSE[0]),
+            compose_service: take(&mut said, COMPOSE[1]),
             ..Container::default()
         })
     })
@@ -360,8 +364,12 @@ mod tests {
             assert_eq!(known(None, &root(&[(&place, &cri)])), whole, "{state}");
         }
         let place = "run/containerd/io.containerd.runtime.v2.task/default/$I/config.json";
-        let nerdctl = bundle(r#"{"nerdctl/name":"cart","nerdctl/namespace":"default"}"#);
-        assert_eq!(known(None, &root(&[(place, &nerdctl)])), named(Runtime::Containerd, "cart", ""));
+        let nerdctl = bundle(
+            r#"{"nerdctl/name":"cart","nerdctl/namespace":"default","com.docker.compose.project":"shop"}"#,
+        );
+        let shop =
+            Container { compose_project: Some("shop".to_owned()), ..named(Runtime::Containerd, "cart", "") };
+        assert_eq!(known(None, &root(&[(place, &nerdctl)])), shop);
         assert_eq!(known(None, &root(&[(place, &bundle("null"))])), named(Runtime::Containerd, "", ""));
         assert_eq!(known(None, &root(&[(&place.replace("default", "moby"), &nerdctl)])).runtime, None);
     }
