@@ -197,12 +197,15 @@ def broken():
 def tiers():
     """The environment of the service is read, and each tier runs confined as this"""
     kept = ENVIRONMENT.read_text()
-    for tier in "bc":
-        ENVIRONMENT.write_text(f"{kept}SPANWIRE_TIER={tier}\n")
+    try:
+        for tier in "bc":
+            ENVIRONMENT.write_text(f"{kept}SPANWIRE_TIER={tier}\n")
+            run("systemctl", "restart", UNIT, fails=None)
+            assert show("ActiveState") == "active", f"tier {tier}: {journal('-n', '15')}"
+            traced()
+    finally:
+        ENVIRONMENT.write_text(kept)
         run("systemctl", "restart", UNIT)
-        traced()
-    ENVIRONMENT.write_text(kept)
-    run("systemctl", "restart", UNIT)
 
 
 def killed():
@@ -296,6 +299,9 @@ def main():
             fault = None
         except Exception as error:  # whatever it is: told, counted, and the rest is tried
             fault = f"\n       {type(error).__name__}: {error}"
+            if CONFIG.exists() and case not in (installed, unconfigured):
+                CONFIG.write_text(TEXT)
+                run("systemctl", "restart", UNIT, fails=None)
         failed += bool(fault)
         print(f"{'FAILED' if fault else 'ok    '} {KIND}: {case.__doc__} ({time.monotonic() - begun:.0f} s){fault or ''}", flush=True)
     print(f"{len(CASES)} tests, {failed} failed")
