@@ -117,7 +117,7 @@ def installed():
         assert modes[secret] == (0o640, 0, 0), (secret, modes[secret])
     assert not [one for one, (mode, user, group) in modes.items() if mode & 0o022 or user or group], modes
     assert re.match(r"spanwire \d", run("spanwire", "version"))
-    assert run("systemd-analyze", "verify", UNIT) == ""
+    assert run("systemd-analyze", "verify", "--man=no", UNIT) == ""
 
 
 def unconfigured():
@@ -197,8 +197,14 @@ def broken():
 def tiers():
     """The environment of the service is read, and each tier runs confined as this"""
     kept = ENVIRONMENT.read_text()
+    # Debian's 3 keeps perf_event_open(), which kprobes need, from all without CAP_SYS_ADMIN: docs/INSTALL.md.
+    Path("/proc/sys/kernel/perf_event_paranoid").write_text("2")
+    found = {one["feature"]: one["verdict"] for one in json.loads(run("spanwire", "check", "--json"))}
+    works = [tier for tier in "abc" if found[f"tier {tier}"] == "yes"]
+    assert works[:2] == ["a", "b"], found
+    print(f"       tiers {', '.join(works)}")
     try:
-        for tier in "bc":
+        for tier in works[1:]:
             ENVIRONMENT.write_text(f"{kept}SPANWIRE_TIER={tier}\n")
             run("systemctl", "restart", UNIT, fails=None)
             assert show("ActiveState") == "active", f"tier {tier}: {journal('-n', '15')}"
@@ -252,9 +258,9 @@ def upgraded():
 
 
 def left():
-    """Paths with our name, but for what the test brought."""
+    """Paths with our name; the checkout and what is mounted are other file systems."""
     command = ("find", "/", "-xdev", "-name", "*spanwire*", "-not", "-path", "/proc/*", "-not", "-path", "/tmp/*")
-    return [one for one in run(*command).splitlines() if one not in os.environ.get("KEEP", "").split()]
+    return run(*command).splitlines()
 
 
 def removed():
