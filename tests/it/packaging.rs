@@ -13,7 +13,10 @@ const SECTION: &str = "8";
 /// What the definition of the command line does not say.
 const FILES: [(&str, &str); 3] = [
     ("/etc/spanwire/spanwire.yaml", "Configuration of the service; every key with its default."),
-    ("/etc/default/spanwire, /etc/sysconfig/spanwire", "Its environment, where the package is a deb or an rpm."),
+    (
+        "/etc/default/spanwire, /etc/sysconfig/spanwire",
+        "Its environment, where the package is a deb or an rpm.",
+    ),
     ("/usr/share/doc/spanwire/docs/", "CONFIG.md, INSTALL.md, TROUBLESHOOTING.md and more."),
 ];
 const STATUS: [(&str, &str); 4] = [
@@ -40,7 +43,11 @@ fn pages() -> Vec<(String, String)> {
     let commands = std::iter::once(&whole).chain(whole.get_subcommands().filter(|one| !one.is_hide_set()));
     let of = |command: &clap::Command| {
         let first = command.get_name() == "spanwire";
-        let man = Man::new(command.clone()).section(SECTION).date("").source(&version).manual("System Administration");
+        let man = Man::new(command.clone())
+            .section(SECTION)
+            .date("")
+            .source(&version)
+            .manual("System Administration");
         let mut page = Vec::new();
         man.render_title(&mut page).unwrap();
         man.render_name_section(&mut page).unwrap();
