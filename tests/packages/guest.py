@@ -258,9 +258,10 @@ def upgraded():
 
 
 def left():
-    """Paths with our name; the checkout and what is mounted are other file systems."""
-    command = ("find", "/", "-xdev", "-name", "*spanwire*", "-not", "-path", "/proc/*", "-not", "-path", "/tmp/*")
-    return run(*command).splitlines()
+    """Paths with our name; the checkout is another file system, and the way to it is not ours."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    found = run("find", "/", "-xdev", "-name", "*spanwire*").splitlines()
+    return [one for one in found if not any(mount == one or mount.startswith(f"{one}/") for mount in mounts)]
 
 
 def removed():
