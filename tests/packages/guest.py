@@ -74,16 +74,26 @@ def spans(path):
     return {(kind, name.partition("?")[0]): span for kind, name, span in named if name.endswith(path)}
 
 
-def traced(wait=60):
-    """Two services, of which one calls the other: three spans arrive, linked, and the header is theirs."""
-    path = f"/{KIND}-{os.uname().release}-{next(numbers)}"
-    header = get(f"/hop{path}")
-    found = until(lambda: (got := spans(path)) and len(got) == 3 and got, wait)
+def traced(tries=5):
+    """Two services, of which one calls the other: three spans arrive, linked, and the header is theirs, if not at once then soon."""
+    for left in reversed(range(tries)):
+        path = f"/{KIND}-{os.uname().release}-{next(numbers)}"
+        header = get(f"/hop{path}")
+        found = until(lambda: (got := spans(path)) and len(got) == 3 and got)
+        linked(header, found)
+        if header != "none":
+            return
+        print(f"       no header in {path}", flush=True)
+        assert left, f"no header in {tries} requests; {journal('-n', '15')}"
+        time.sleep(2)
+
+
+def linked(header, found):
     entry, call, inner = sorted(found.values(), key=lambda span: span["start"])
     assert (entry["kind"], call["kind"], inner["kind"]) == (2, 3, 2), found
     assert not entry["parent_span_id"] and call["parent_span_id"] == entry["span_id"] and inner["parent_span_id"] == call["span_id"], found
     assert len({span["trace_id"] for span in found.values()}) == 1, found
-    assert header.split("-")[1:3] == [call["trace_id"], call["span_id"]], f"header {header}, spans {found}"
+    assert header == "none" or header.split("-")[1:3] == [call["trace_id"], call["span_id"]], f"header {header}, spans {found}"
 
 
 def install(package):
@@ -207,7 +217,8 @@ def tiers():
         for tier in works[1:]:
             ENVIRONMENT.write_text(f"{kept}SPANWIRE_TIER={tier}\n")
             run("systemctl", "restart", UNIT, fails=None)
-            assert show("ActiveState") == "active", f"tier {tier}: {journal('-n', '15')}"
+            print(f"       tier {tier}", flush=True)
+            assert show("ActiveState") == "active", journal("-n", "15")
             traced()
     finally:
         ENVIRONMENT.write_text(kept)
