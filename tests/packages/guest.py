@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Inside a guest with systemd: the life of the package, from its installation to its removal.
 
-    tests/packages/guest.py deb|rpm COLLECTOR_PORT SPANS_PORT PACKAGE NEWER_PACKAGE
+    tests/packages/guest.py deb|rpm COLLECTOR_PORT SPANS_PORT PACKAGE NEWER_PACKAGE [CASE...]
 """
 import http.client
 import itertools
@@ -17,7 +17,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-KIND, COLLECTOR, SPANS, PACKAGE, NEWER = sys.argv[1:]
+KIND, COLLECTOR, SPANS, PACKAGE, NEWER = sys.argv[1:6]
+ONLY = sys.argv[6:]
 HOST, UNIT, PORT = "10.0.2.2", "spanwire.service", 8000
 CONFIG, DROP_IN = Path("/etc/spanwire/spanwire.yaml"), Path("/etc/systemd/system/spanwire.service.d/test.conf")
 ENVIRONMENT = Path({"deb": "/etc/default/spanwire", "rpm": "/etc/sysconfig/spanwire"}[KIND])
@@ -309,7 +310,8 @@ def prepare():
 def main():
     prepare()
     failed = 0
-    for case in CASES:
+    cases = [case for case in CASES if not ONLY or case.__name__ in (*ONLY, "installed", "configured")]
+    for case in cases:
         begun = time.monotonic()
         try:
             case()
@@ -321,7 +323,7 @@ def main():
                 run("systemctl", "restart", UNIT, fails=None)
         failed += bool(fault)
         print(f"{'FAILED' if fault else 'ok    '} {KIND}: {case.__doc__} ({time.monotonic() - begun:.0f} s){fault or ''}", flush=True)
-    print(f"{len(CASES)} tests, {failed} failed")
+    print(f"{len(cases)} tests, {failed} failed")
     return bool(failed)
 
 
