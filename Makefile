@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build cross demo test test-containers propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build cross demo test test-containers propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean packages test-packages
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -60,6 +60,15 @@ test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in
 	@tests/setup guests
 	tests/vm/matrix $(ROWS)
 	@[ -n '$(ROWS)' ] || $(MAKE) --no-print-directory test-vm-arm64
+
+packages: dist ## deb and rpm of target/dist/spanwire, in target/packages
+	@tests/setup packages
+	packaging/build
+
+# PACKAGES=lint checks without a guest; PACKAGES="bookworm trixie rpm" names guests.
+test-packages: packages ## lints, and the life of each package in a booted systemd, in an emulated guest; needs root
+	@tests/setup guests
+	tests/packages/run $(PACKAGES)
 
 verifier: ## on each kernel, by two compilers and each tier: does it load, and what does the verifier walk (tests/vm/verifier.json)
 	@tests/setup build guests verifier

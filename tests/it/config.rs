@@ -279,14 +279,14 @@ fn what_does_nothing_yet_is_said_when_it_is_changed() {
     assert!(all.warnings.iter().all(|warning| warning.severity == Severity::Info));
 }
 
-fn blessed(path: &str, text: &str) {
+pub fn blessed(path: &str, text: &str) {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("SPANWIRE_BLESS").is_some() {
         std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == text, "{path} is stale: SPANWIRE_BLESS=1 cargo test --test it config");
+    assert!(committed == text, "{path} is stale: SPANWIRE_BLESS=1 cargo test --test it");
 }
 
 #[test]

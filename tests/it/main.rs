@@ -5,4 +5,5 @@ mod cli;
 mod config;
 mod export;
 mod export_tls;
+mod packaging;
 mod replay;
