@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""The image, built by buildah and run by podman and runc as users, Docker's composers and kubelets run it.
+
+    tests/image/run.py [CASE]...     in the venv of `tests/setup helm image`
+
+Everything happens in network and mount namespaces of its own, so that ports are free and securityfs is there. Needs root.
+"""
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import kubelet  # noqa: E402
+from engine import TOOLS, Container, Engine  # noqa: E402
+from lib.tracer import ROOT, need_root  # noqa: E402
+from node import BACK, FRONT, GRPC, Node, chain  # noqa: E402
+
+BINARY = os.environ.get("SPANWIRE_BINARY", str(ROOT / "target/dist/spanwire"))
+IMAGE = "localhost/spanwire:0.1.0"
+NEEDED = ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "NET_ADMIN"]
+CONFIG = f"open_port: {FRONT}-{BACK}\nebpf: {{context_propagation: headers}}\notel_traces_export: {{common_endpoint: 'http://127.0.0.1:{GRPC}'}}\n"
+SIZE = 40 << 20
+CASES = {}
+
+
+def case(function):
+    CASES[function.__name__.replace("_", " ")] = function
+    return function
+
+
+class Rig:
+    def __init__(self, engine, node):
+        self.engine, self.node, self.count = engine, node, 0
+        # A binary that is not static can still be tried; the test of the image's content says so.
+        interpreted = b"ld-linux" in Path(BINARY).read_bytes()[:4096]
+        self.libraries = [f"--volume={place}:{place}:ro" for place in ("/lib", "/lib64")] if interpreted else []
+
+    def directory(self):
+        self.count += 1
+        place = self.engine.directory / f"case-{self.count}"
+        place.mkdir()
+        return place
+
+    def flags(self, without=(), caps=NEEDED, config=CONFIG):
+        """Of the command that docs/CONTAINERS.md has."""
+        file = self.directory() / "spanwire.yaml"
+        file.write_text(config)
+        mounts = {"/sys/fs/cgroup", "/sys/kernel/security"} - set(without)
+        return ["--read-only", "--read-only-tmpfs=false", "--pid=host", "--network=host", "--cap-drop=ALL", *(f"--cap-add={name}" for name in caps),
+                "--security-opt=no-new-privileges", "--security-opt=seccomp=unconfined", "--memory=120m",
+                *(f"--volume={place}:{place}:ro" for place in sorted(mounts)), f"--volume={file.parent}:/configs:ro"]
+
+    def traces(self, flags, image=IMAGE, command=(), header=True, probed=()):
+        """What is wrong with ten requests to the services of the node, and with the end."""
+        self.count += 1
+        container = Container(self.engine, f"spanwire-{self.count}", [*flags, *self.libraries, "--add-host=otelcol:127.0.0.1"], image, command)
+        if not container.ready():
+            return [f"does not start: {container.log.read_text()[-2000:]}"]
+        time.sleep(0.7)  # a process that is watched for less has no links by its only request
+        paths = [f"/{container.name}-{number}-" for number in range(10)]
+        headers = {path: self.node.ask(path) for path in paths}
+        problems = [problem for kind, url in probed for problem in probe(kind, url)]
+        peak = container.peak_memory()
+        time.sleep(0.5)
+        status, killed = container.stop()
+        if status or killed:
+            problems.append(f"ended with {status}, by memory: {killed}: {container.log.read_text()[-500:]}")
+        for path, received in headers.items():
+            problems += [f"{path}: {problem}" for problem in chain(self.node.spans(path), received)]
+            if bool(received) != header:
+                problems.append(f"{path}: header {received}")
+        print(f"       {f'{peak / (1 << 20):.0f} MiB' if peak else 'unknown'} at most, of 120")
+        return problems
+
+
+def probe(kind, url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return [] if answer.status == 200 else [f"{kind}: {answer.status}"]
+    except OSError as error:
+        return [f"{kind} {url}: {error}"]
+
+
+@case
+def content(rig):
+    """What is in the image, and nothing else."""
+    said = rig.engine.inspect(IMAGE)
+    config, version = said["Config"], subprocess.run([BINARY, "--version"], capture_output=True, text=True).stdout.split()[-1]
+    wanted = {"title": "spanwire", "licenses": "Apache-2.0", "version": version, "revision": "test"}
+    labels = {name: config["Labels"].get(f"org.opencontainers.image.{name}") for name in wanted}
+    problems = [] if labels == wanted else [f"labels: {labels}"]
+    problems += [] if config["Entrypoint"] == ["/spanwire"] and not config.get("Cmd") and not config.get("User") else [f"starts {config}"]
+    problems += [] if said["Architecture"] in ("amd64", "arm64") else [said["Architecture"]]
+    problems += [] if said["Size"] < SIZE or rig.libraries else [f"{said['Size'] >> 20} MiB"]
+    place = rig.engine.podman("image", "mount", IMAGE).stdout.strip()
+    files = {str(path.relative_to(place)): path for path in Path(place).rglob("*") if not path.is_dir() or path.is_symlink()}
+    links = {name: "spanwire" for name in ("beyla", "obi", "ebpf-instrument")}
+    if set(files) != {"spanwire", "etc/ssl/certs/ca-certificates.crt", *links}:
+        problems.append(f"files: {sorted(files)}")
+    problems += [f"{name} is no link to {to}" for name, to in links.items() if os.readlink(files[name]) != to]
+    if "BEGIN CERTIFICATE" not in files["etc/ssl/certs/ca-certificates.crt"].read_text():
+        problems.append("no certificate")
+    rig.engine.podman("image", "unmount", IMAGE)
+    return problems
+
+
+@case
+def the_command_of_the_documents(rig):
+    return rig.traces([*rig.flags(), "--env=OTEL_EBPF_CONFIG_PATH=/configs/spanwire.yaml"])
+
+
+@case
+def the_command_with_the_name_of_Beyla(rig):
+    return rig.traces([*rig.flags(), "--entrypoint=/beyla"], command=["--config=/configs/spanwire.yaml"])
+
+
+@case
+def the_command_with_the_name_of_OBI(rig):
+    return rig.traces([*rig.flags(), "--entrypoint=/obi"], command=["--config", "/configs/spanwire.yaml"])
+
+
+@case
+def the_variable_of_Beyla(rig):
+    return rig.traces([*rig.flags(), "--env=BEYLA_CONFIG_PATH=/configs/spanwire.yaml"])
+
+
+@case
+def without_the_mount_of_cgroups(rig):
+    """Where runtimes mount the container's own part of cgroup v2, it finds the whole by that; on others it goes without headers."""
+    two = any(row.split()[1:3] == ["/sys/fs/cgroup", "cgroup2"] for row in Path("/proc/mounts").read_text().splitlines())
+    return rig.traces([*rig.flags(without=["/sys/fs/cgroup"]), "--cgroupns=private"], command=["--config=/configs/spanwire.yaml"], header=two)
+
+
+@case
+def without_the_mount_of_securityfs(rig):
+    return rig.traces(rig.flags(without=["/sys/kernel/security"]), command=["--config=/configs/spanwire.yaml"])
+
+
+@case
+def without_NET_ADMIN(rig):
+    return rig.traces(rig.flags(caps=NEEDED[:-1]), command=["--config=/configs/spanwire.yaml"], header=False)
+
+
+@case
+def privileged(rig):
+    flags = [flag for flag in rig.flags() if not flag.startswith(("--cap-", "--security-opt"))]
+    return rig.traces([*flags, "--privileged"], command=["--config=/configs/spanwire.yaml"])
+
+
+@case
+def check(rig):
+    done = rig.engine.run(IMAGE, "check", flags=[flag for flag in rig.flags() + rig.libraries if flag != "--network=host"])
+    rows = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+    wanted = {"capabilities": "all that are needed", "pid namespace": "the host's", "tracing": "yes"}
+    problems = [f"{name}: {rows.get(name)}" for name, words in wanted.items() if words not in rows.get(name, "")]
+    return problems + ([] if "not visible" not in rows.get("lockdown", "") else ["the mode of lockdown cannot be seen"])
+
+
+@case
+def a_wrong_configuration(rig):
+    """Status 2, and the reason is the last line, which FallbackToLogsOnError shows."""
+    flags = rig.flags(config="open_port: eighty\n")
+    container = Container(rig.engine, "wrong", [*flags, *rig.libraries], IMAGE, ["--config=/configs/spanwire.yaml"])
+    if container.ready():
+        return ["runs"]
+    last = container.log.read_text().strip().splitlines()[-1]
+    return [] if container.process.returncode == 2 and "open_port" in last else [f"status {container.process.returncode}: {last}"]
+
+
+def daemonset(rig, documents):
+    flags, image, command = kubelet.container(documents, rig.directory())
+    return rig.traces(flags, image, command, probed=list(kubelet.probes(documents)))
+
+
+@case
+def the_plain_manifest(rig):
+    """As packaging/kubernetes has it, but for the collector's name."""
+    text = (ROOT / "packaging/kubernetes/daemonset.yaml").read_text().replace("http://otel-collector:", "http://otelcol:")
+    return daemonset(rig, list(yaml.safe_load_all(text)))
+
+
+@case
+def the_DaemonSet_of_Beyla(rig):
+    return daemonset(rig, list(yaml.safe_load_all((HERE / "manifests/beyla.yaml").read_text())))
+
+
+@case
+def the_DaemonSet_of_OBI(rig):
+    return daemonset(rig, list(yaml.safe_load_all((HERE / "manifests/obi.yaml").read_text())))
+
+
+def built(engine):
+    """As `make image`, with another engine."""
+    context = engine.directory / "context"
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    subprocess.run([ROOT / "packaging/container/tree", BINARY, context / architecture], check=True)
+    version = subprocess.run([BINARY, "--version"], capture_output=True, text=True).stdout.split()[-1]
+    engine.build(IMAGE, ROOT / "packaging/container/Dockerfile", context, version=version, revision="test")
+
+
+def main():
+    need_root(len(CASES))
+    missing = [tool for tool in (*TOOLS, "unshare") if not shutil.which(tool)]
+    if missing:
+        print(f"skipped {len(CASES)} tests: {', '.join(missing)}: tests/setup image")
+        return 3
+    if not os.environ.get("SPANWIRE_IMAGE_RIG"):
+        own = "mount -t securityfs none /sys/kernel/security 2>/dev/null || :; ip link set lo up; exec \"$@\""
+        line = ["unshare", "--mount", "--net", "sh", "-ec", own, "sh", sys.executable, *sys.argv]
+        os.execvpe(line[0], line, {**os.environ, "SPANWIRE_IMAGE_RIG": "1"})
+    chosen = {name: function for name, function in CASES.items() if not sys.argv[1:] or name in sys.argv[1:]}
+    failed = 0
+    with Engine() as engine, Node(engine.directory) as node:
+        built(engine)
+        rig = Rig(engine, node)
+        for name, function in chosen.items():
+            print(f"{name}:", flush=True)
+            problems = function(rig)
+            failed += bool(problems)
+            print("       " + ("\n       ".join(["FAILED", *problems[:8]]) if problems else "ok"), flush=True)
+        if rig.libraries:
+            print(f"note: {BINARY} is not static: the machine's libraries were mounted, and the size not looked at")
+    print(f"{len(chosen)} tests, {failed} failed, 0 skipped")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
