@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build cross demo test propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build cross demo test propagation test-vm test-vm-arm64 test-helm test-image image verifier cost e2e bench fmt lint check-fmt check-arm64 clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -56,6 +56,20 @@ test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in
 	@tests/setup guests
 	tests/vm/matrix $(ROWS)
 	@[ -n '$(ROWS)' ] || $(MAKE) --no-print-directory test-vm-arm64
+
+PACKAGING_PYTHON = $${SPANWIRE_PACKAGING_VENV:-$${SPANWIRE_VENV:-$${XDG_CACHE_HOME:-$$HOME/.cache}/spanwire/venv}-packaging}/bin/python
+
+test-helm: build ## the chart: lint, manifests as committed, Kubernetes' schemas, refused values; SPANWIRE_BLESS=1 writes the manifests
+	@tests/setup helm
+	SPANWIRE_BINARY=$${SPANWIRE_BINARY:-target/release/spanwire} $(PACKAGING_PYTHON) tests/helm/run.py
+
+image: dist ## the container image, of what `make dist` left; IMAGE=name:tag, ENGINE=docker|podman|buildah
+	packaging/container/image $${IMAGE:-spanwire:latest} amd64=target/dist/spanwire \
+		$$([ ! -e target/dist/arm64/spanwire ] || echo arm64=target/dist/arm64/spanwire)
+
+test-image: dist ## the image, run as the documents, composers and kubelets run it; needs root
+	@tests/setup image
+	$(PACKAGING_PYTHON) tests/image/run.py
 
 verifier: ## on each kernel, by two compilers and each tier: does it load, and what does the verifier walk (tests/vm/verifier.json)
 	@tests/setup build guests verifier

@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 TOOLS = ("buildah", "podman", "runc")
 
 
@@ -36,9 +37,11 @@ class Engine:
     def podman(self, *arguments):
         return self.call("podman", *arguments)
 
-    def build(self, tag, dockerfile, context, **arguments):
-        values = [f"--build-arg={name.upper()}={value}" for name, value in arguments.items()]
-        done = self.call("buildah", "bud", "--isolation", "chroot", "--pull-never", *values, "-t", tag, "-f", dockerfile, context)
+    def build(self, name, **binaries):
+        """By the script of `make image`."""
+        environment = {**self.environment, "ENGINE": "buildah", "BUILDAH_ISOLATION": "chroot"}
+        line = [ROOT / "packaging/container/image", name, *(f"{architecture}={path}" for architecture, path in binaries.items())]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
         if done.returncode:
             raise RuntimeError(done.stderr)
 

@@ -5,6 +5,7 @@
 
 Everything happens in network and mount namespaces of its own, so that ports are free and securityfs is there. Needs root.
 """
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ BINARY = os.environ.get("SPANWIRE_BINARY", str(ROOT / "target/dist/spanwire"))
 IMAGE = "localhost/spanwire:0.1.0"
 NEEDED = ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "NET_ADMIN"]
 CONFIG = f"open_port: {FRONT}-{BACK}\nebpf: {{context_propagation: headers}}\notel_traces_export: {{common_endpoint: 'http://127.0.0.1:{GRPC}'}}\n"
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 SIZE = 40 << 20
 CASES = {}
 
@@ -93,11 +95,12 @@ def content(rig):
     """What is in the image, and nothing else."""
     said = rig.engine.inspect(IMAGE)
     config, version = said["Config"], subprocess.run([BINARY, "--version"], capture_output=True, text=True).stdout.split()[-1]
-    wanted = {"title": "spanwire", "licenses": "Apache-2.0", "version": version, "revision": "test"}
+    revision = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
+    wanted = {"title": "spanwire", "licenses": "Apache-2.0", "version": version, "revision": revision}
     labels = {name: config["Labels"].get(f"org.opencontainers.image.{name}") for name in wanted}
     problems = [] if labels == wanted else [f"labels: {labels}"]
     problems += [] if config["Entrypoint"] == ["/spanwire"] and not config.get("Cmd") and not config.get("User") else [f"starts {config}"]
-    problems += [] if said["Architecture"] in ("amd64", "arm64") else [said["Architecture"]]
+    problems += [] if said["Architecture"] == ARCHITECTURE else [said["Architecture"]]
     problems += [] if said["Size"] < SIZE or rig.libraries else [f"{said['Size'] >> 20} MiB"]
     place = rig.engine.podman("image", "mount", IMAGE).stdout.strip()
     files = {str(path.relative_to(place)): path for path in Path(place).rglob("*") if not path.is_dir() or path.is_symlink()}
@@ -109,6 +112,25 @@ def content(rig):
         problems.append("no certificate")
     rig.engine.podman("image", "unmount", IMAGE)
     return problems
+
+
+@case
+def both_architectures(rig):
+    """A list of two images, each with its own binary."""
+    files = {architecture: rig.directory() / architecture for architecture in ("amd64", "arm64")}
+    for architecture, file in files.items():
+        file.write_text(architecture)
+    rig.engine.build("localhost/both:list", **files)
+    problems = []
+    for one in json.loads(rig.engine.podman("manifest", "inspect", "localhost/both:list").stdout)["manifests"]:
+        architecture = one["platform"]["architecture"]
+        found = rig.engine.podman("images", "--all", "--no-trunc", "--format", "{{.ID}} {{.Digest}}").stdout.splitlines()
+        identity = next(row.split()[0] for row in found if row.endswith(one["digest"]))
+        place = rig.engine.podman("image", "mount", identity).stdout.strip()
+        said = Path(place, "spanwire").read_text()
+        problems += [] if said == architecture else [f"{architecture} has the binary of {said}"]
+        files.pop(architecture, None)
+    return problems + [f"no image for {architecture}" for architecture in files]
 
 
 @case
@@ -196,15 +218,6 @@ def the_DaemonSet_of_OBI(rig):
     return daemonset(rig, list(yaml.safe_load_all((HERE / "manifests/obi.yaml").read_text())))
 
 
-def built(engine):
-    """As `make image`, with another engine."""
-    context = engine.directory / "context"
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
-    subprocess.run([ROOT / "packaging/container/tree", BINARY, context / architecture], check=True)
-    version = subprocess.run([BINARY, "--version"], capture_output=True, text=True).stdout.split()[-1]
-    engine.build(IMAGE, ROOT / "packaging/container/Dockerfile", context, version=version, revision="test")
-
-
 def main():
     need_root(len(CASES))
     missing = [tool for tool in (*TOOLS, "unshare") if not shutil.which(tool)]
@@ -218,7 +231,7 @@ def main():
     chosen = {name: function for name, function in CASES.items() if not sys.argv[1:] or name in sys.argv[1:]}
     failed = 0
     with Engine() as engine, Node(engine.directory) as node:
-        built(engine)
+        engine.build(IMAGE, **{ARCHITECTURE: BINARY})
         rig = Rig(engine, node)
         for name, function in chosen.items():
             print(f"{name}:", flush=True)
