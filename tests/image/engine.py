@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TOOLS = ("buildah", "podman", "runc")
+TOOLS = ("buildah", "podman", "runc", "docker-compose", "busybox", "openssl")
 
 
 class Engine:
@@ -20,7 +20,8 @@ class Engine:
         self.limits = ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
         # Of the runtimes runc alone runs on hybrid cgroups.
         engine = self.directory / "containers.conf"
-        engine.write_text(f'[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\ntmp_dir = "{self.directory}/tmp"\n')
+        engine.write_text(f'[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\ntmp_dir = "{self.directory}/tmp"\n'
+                          f'[network]\nnetwork_config_dir = "{self.directory}/networks"\n')
         self.environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(store), "CONTAINERS_CONF": str(engine)}
 
     def __enter__(self):
@@ -31,17 +32,16 @@ class Engine:
         subprocess.run(["umount", "--recursive", self.directory / "graph/overlay"], stderr=subprocess.DEVNULL)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def call(self, *line):
-        return subprocess.run(line, env=self.environment, capture_output=True, text=True, timeout=120)
+    def call(self, *line, **environment):
+        return subprocess.run(line, env={**self.environment, **environment}, capture_output=True, text=True, timeout=120)
 
     def podman(self, *arguments):
         return self.call("podman", *arguments)
 
     def build(self, name, **binaries):
         """By the script of `make image`."""
-        environment = {**self.environment, "ENGINE": "buildah", "BUILDAH_ISOLATION": "chroot"}
         line = [ROOT / "packaging/container/image", name, *(f"{architecture}={path}" for architecture, path in binaries.items())]
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+        done = self.call(*line, ENGINE="buildah", BUILDAH_ISOLATION="chroot")
         if done.returncode:
             raise RuntimeError(done.stderr)
 

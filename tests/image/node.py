@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RECEIVER = HERE.parent / "e2e/receivers/otlp_receiver.py"
-FRONT, BACK, GRPC, HTTP = 8080, 8081, 4317, 4318
+FRONT, BACK, GRPC, HTTP = 8090, 8091, 4317, 4318
 SERVER, CLIENT = 2, 3
 PYTHON = os.environ.get("SPANWIRE_PYTHON", "/usr/bin/python3")
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -19,9 +20,10 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import kubelet  # noqa: E402
+import tls  # noqa: E402
 from engine import TOOLS, Container, Engine  # noqa: E402
 from lib.tracer import ROOT, need_root  # noqa: E402
-from node import BACK, FRONT, GRPC, Node, chain  # noqa: E402
+from node import BACK, FRONT, GRPC, SERVER, Node, chain  # noqa: E402
 
 BINARY = os.environ.get("SPANWIRE_BINARY", str(ROOT / "target/dist/spanwire"))
 IMAGE = "localhost/spanwire:0.1.0"
@@ -177,6 +179,27 @@ def privileged(rig):
 
 
 @case
+def certificates_of_the_image(rig):
+    """A collector behind TLS is believed by the bundle in the image, so by no CA that is not in there."""
+    ca, certificate, key = tls.certificates(rig.directory())
+    problems = []
+    with tls.Collector(certificate, key) as collector:
+        for flags, believed in (([], False), ([f"--volume={ca}:/etc/ssl/certs/ca-certificates.crt:ro"], True)):
+            rig.count += 1
+            config = f"open_port: {FRONT}\notel_traces_export: {{endpoint: {collector.url}/v1/traces}}\nshutdown_timeout: 1s\n"
+            container = Container(rig.engine, f"spanwire-{rig.count}", [*rig.flags(config=config), *flags, *rig.libraries, "--add-host=otelcol:127.0.0.1"],
+                                  IMAGE, ["--config=/configs/spanwire.yaml"])
+            if not container.ready():
+                return [f"does not start: {container.log.read_text()[-2000:]}"]
+            rig.node.ask("/tls-")
+            time.sleep(0.7)
+            container.stop()
+            if any(b"/tls-" in body for body in collector.bodies) != believed:
+                problems.append(f"{len(collector.bodies)} exports arrived, with the CA in the bundle: {believed}: {container.log.read_text()[-1000:]}")
+    return problems
+
+
+@case
 def check(rig):
     done = rig.engine.run(IMAGE, "check", flags=[flag for flag in rig.flags() + rig.libraries if flag != "--network=host"])
     rows = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
@@ -194,6 +217,45 @@ def a_wrong_configuration(rig):
         return ["runs"]
     last = container.log.read_text().strip().splitlines()[-1]
     return [] if container.process.returncode == 2 and "open_port" in last else [f"status {container.process.returncode}: {last}"]
+
+
+@case
+def compose(rig):
+    """Docker's own composer takes the file, and podman's runs it, with another service than nginx."""
+    file = ROOT / "packaging/compose/compose.yaml"
+    said = rig.engine.call("docker-compose", "-f", file, "config", "--quiet")
+    problems = [] if not said.returncode and not said.stderr else [f"docker-compose config: {said.returncode}: {said.stderr}"]
+    app = rig.directory()
+    (app / "Dockerfile").write_text('FROM scratch\nCOPY busybox /busybox\nENTRYPOINT ["/busybox", "httpd", "-f", "-p", "80"]\n')
+    shutil.copy(shutil.which("busybox"), app)
+    rig.engine.call("buildah", "bud", "--isolation", "chroot", "-t", "localhost/app:1", app)
+    composer = [sys.executable, "-m", "podman_compose", "-f", file, "-p", "composed", f"--podman-run-args={' '.join(rig.engine.limits + rig.libraries)}"]
+    images = {"SPANWIRE_IMAGE": IMAGE, "APP_IMAGE": "localhost/app:1"}
+    up = rig.engine.call(*composer, "up", "--detach", "--no-deps", "app", "spanwire", **images)
+    if not logged(rig.engine, "composed_spanwire_1"):
+        return problems + [f"spanwire does not start: {up.stderr}", rig.engine.podman("logs", "composed_spanwire_1").stderr]
+    time.sleep(0.5)
+    for number in range(5):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:8080/composed-{number}-", timeout=5)
+        except urllib.error.HTTPError as error:
+            problems += [] if error.code == 404 else [repr(error)]
+    time.sleep(0.8)
+    rig.engine.call(*composer, "down", "--timeout", "2", **images)
+    for number in range(5):
+        spans = rig.node.spans(f"/composed-{number}-")
+        if [(span["kind"], span["attributes"]["http.response.status_code"][1]) for span in spans] != [(SERVER, 404)]:
+            problems.append(f"/composed-{number}-: {spans}")
+    return problems
+
+
+def logged(engine, name):
+    deadline = time.monotonic() + 30
+    while "Ready" not in engine.podman("logs", name).stderr:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def daemonset(rig, documents):
@@ -235,7 +297,10 @@ def main():
         rig = Rig(engine, node)
         for name, function in chosen.items():
             print(f"{name}:", flush=True)
-            problems = function(rig)
+            try:
+                problems = function(rig)
+            except (OSError, RuntimeError, ValueError, LookupError, StopIteration, subprocess.SubprocessError) as error:
+                problems = [repr(error)]
             failed += bool(problems)
             print("       " + ("\n       ".join(["FAILED", *problems[:8]]) if problems else "ok"), flush=True)
         if rig.libraries:
