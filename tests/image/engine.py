@@ -50,7 +50,7 @@ class Engine:
 
     def run(self, image, *command, flags=()):
         """A command to its end."""
-        return self.podman("run", "--rm", "--pull=never", "--network=host", *self.limits, *flags, image, *command)
+        return self.podman("run", "--rm", "--pull=never", *self.limits, *flags, image, *command)
 
 
 class Container:

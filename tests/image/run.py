@@ -7,6 +7,7 @@ Everything happens in network and mount namespaces of its own, so that ports are
 """
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ IMAGE = "localhost/spanwire:0.1.0"
 NEEDED = ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "NET_ADMIN"]
 CONFIG = f"open_port: {FRONT}-{BACK}\nebpf: {{context_propagation: headers}}\notel_traces_export: {{common_endpoint: 'http://127.0.0.1:{GRPC}'}}\n"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+CONFIG_PATH = "OTEL_EBPF_CONFIG_PATH=/configs/spanwire.yaml"
 SIZE = 40 << 20
 CASES = {}
 
@@ -54,12 +56,11 @@ class Rig:
 
     def flags(self, without=(), caps=NEEDED, config=CONFIG):
         """Of the command that docs/CONTAINERS.md has."""
-        file = self.directory() / "spanwire.yaml"
-        file.write_text(config)
-        mounts = {"/sys/fs/cgroup", "/sys/kernel/security"} - set(without)
-        return ["--read-only", "--read-only-tmpfs=false", "--pid=host", "--network=host", "--cap-drop=ALL", *(f"--cap-add={name}" for name in caps),
-                "--security-opt=no-new-privileges", "--security-opt=seccomp=unconfined", "--memory=120m",
-                *(f"--volume={place}:{place}:ro" for place in sorted(mounts)), f"--volume={file.parent}:/configs:ro"]
+        place = self.directory()
+        (place / "spanwire.yaml").write_text(config)
+        left_out = {"--detach", "--name=spanwire", f"--env={CONFIG_PATH}", *(f"--volume={path}:{path}:ro" for path in without),
+                    *(f"--cap-add={name}" for name in set(NEEDED) - set(caps))}
+        return [*(flag.replace("$PWD/configs", str(place)) for flag in documented() if flag not in left_out), "--read-only-tmpfs=false"]
 
     def traces(self, flags, image=IMAGE, command=(), header=True, probed=()):
         """What is wrong with ten requests to the services of the node, and with the end."""
@@ -82,6 +83,12 @@ class Rig:
                 problems.append(f"{path}: header {received}")
         print(f"       {f'{peak / (1 << 20):.0f} MiB' if peak else 'unknown'} at most, of 120")
         return problems
+
+
+def documented():
+    text = (ROOT / "docs/CONTAINERS.md").read_text()
+    words = shlex.split(text[text.index("docker run --detach"):].split("```")[0])
+    return [word for word in words if word.startswith("--")]
 
 
 def probe(kind, url):
@@ -137,7 +144,7 @@ def both_architectures(rig):
 
 @case
 def the_command_of_the_documents(rig):
-    return rig.traces([*rig.flags(), "--env=OTEL_EBPF_CONFIG_PATH=/configs/spanwire.yaml"])
+    return rig.traces([*rig.flags(), f"--env={CONFIG_PATH}"])
 
 
 @case
@@ -201,7 +208,7 @@ def certificates_of_the_image(rig):
 
 @case
 def check(rig):
-    done = rig.engine.run(IMAGE, "check", flags=[flag for flag in rig.flags() + rig.libraries if flag != "--network=host"])
+    done = rig.engine.run(IMAGE, "check", flags=rig.flags() + rig.libraries)
     rows = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     wanted = {"capabilities": "all that are needed", "pid namespace": "the host's", "tracing": "yes"}
     problems = [f"{name}: {rows.get(name)}" for name, words in wanted.items() if words not in rows.get(name, "")]
