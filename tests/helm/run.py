@@ -4,6 +4,7 @@
     tests/helm/run.py        in the venv of `tests/setup helm`; SPANWIRE_BLESS=1 writes the expected manifests anew
 """
 import difflib
+import itertools
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from chart import CHART, HERE, ROOT, RenderError, documents, lint, render, versi
 from kubernetes_validate import utils
 
 import conventions
+import server
 
 sys.path.insert(0, str(ROOT / "tests"))
 from lib.tracer import BINARY  # noqa: E402
@@ -27,6 +29,14 @@ MANIFEST = ROOT / "packaging/kubernetes/daemonset.yaml"
 MANIFEST_HEAD = """\
 # spanwire on every node, for kubectl apply: Kubernetes 1.30 and newer. Made from the Helm chart (make test-helm keeps it fresh);
 # docs/KUBERNETES.md says what each part is for. Change before use: the image, the endpoint, and in the ConfigMap what is traced.
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: observability
+  labels:
+    # hostPID, host paths and the capabilities are more than the other levels allow.
+    pod-security.kubernetes.io/enforce: privileged
 """
 
 
@@ -129,9 +139,30 @@ def tests():
         yield f"refused: {one['values']}", lambda: refused(**one)
 
 
+def before_a_server(api):
+    """`api`: a real API server."""
+    namespace, *plain = documents(MANIFEST.read_text())
+    yield "the plain manifest's namespace", lambda: api.create(namespace, dry=False)
+    yield "the plain manifest before an API server", lambda: api.refuses(plain)
+    for name, values in CASES.items():
+        rendered = documents(render(values, api.version))
+        yield f"{name}: before an API server {api.version}", lambda: api.refuses(rendered)
+    default = documents(render(CASES["default"], api.version))
+    yield "the API server looks closely", lambda: api.knows_better(default)
+    yield "the pods' account", lambda: api.access(default)
+
+
 def main():
+    with server.running() as (api, why):
+        skipped = 0 if api else len(CASES) + 4
+        if skipped:
+            print(f"skip   {skipped} tests before an API server: {why}")
+        return run(itertools.chain(tests(), before_a_server(api) if api else []), skipped)
+
+
+def run(all_tests, skipped):
     count = failed = 0
-    for name, test in tests():
+    for name, test in all_tests:
         problems = test()
         count += 1
         failed += bool(problems)
@@ -140,9 +171,9 @@ def main():
             print("\n".join(f"       {line}" for line in problems[:40]))
         elif ": Kubernetes " not in name and not name.startswith("refused: "):
             print(f"ok     {name}")
-    skipped = 0 if has_config_check() else len(CASES)
-    if skipped:
-        print(f"skip   config check of {skipped} cases: this spanwire has no such command")
+    if not has_config_check():
+        print(f"skip   config check of {len(CASES)} cases: this spanwire has no such command")
+        skipped += len(CASES)
     print(f"{count + skipped} tests, {failed} failed, {skipped} skipped; Kubernetes {versions()[0]} to {versions()[-1]}")
     return int(bool(failed))
 
