@@ -14,7 +14,7 @@ ROOT = HERE.parent.parent
 CHART = ROOT / "packaging/helm/spanwire"
 CURRENT = "1.30"  # the oldest with all fields that the chart uses
 
-__all__ = ["CHART", "CURRENT", "HERE", "ROOT", "RenderError", "documents", "lint", "render", "versions"]
+__all__ = ["CHART", "CURRENT", "HERE", "ROOT", "Chart", "RenderError", "documents", "lint", "render", "versions"]
 
 
 def lint(values=None):

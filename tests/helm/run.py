@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
-from chart import CHART, HERE, ROOT, RenderError, documents, lint, render, versions
+from chart import CHART, CURRENT, HERE, ROOT, Chart, RenderError, documents, lint, render, versions
 from kubernetes_validate import utils
 
 import conventions
@@ -51,6 +51,14 @@ def same(path, text):
 def linted():
     reports = {"chart": lint()} | {name: lint(values) for name, values in CASES.items()}
     return [f"{name}: {message['error']}" for name, report in reports.items() for message in report["messages"] if message["severity"] > 1]
+
+
+def versioned():
+    """The chart installs the image of this spanwire."""
+    with Chart.load(CHART) as chart:
+        said = chart.metadata["appVersion"]
+    wanted = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    return [] if said == wanted else [f"appVersion {said}, not {wanted}"]
 
 
 def valid(text, version):
@@ -96,7 +104,9 @@ def has_config_check():
 
 
 def merged(below, above):
-    return {**below, **{key: merged(below.get(key) or {}, value) if isinstance(value, dict) and value else value for key, value in above.items()}}
+    def both(key, value):
+        return merged(below.get(key) or {}, value) if isinstance(value, dict) and value else value
+    return {**below, **{key: both(key, value) for key, value in above.items()}}
 
 
 def refused(values, says):
@@ -105,6 +115,14 @@ def refused(values, says):
     except RenderError as error:
         return [] if says in str(error) else [f"says something else: {error}"]
     return ["is taken"]
+
+
+def taken(values):
+    """By the chart, and the schema of Kubernetes."""
+    try:
+        return valid(render(merged(SMALLEST, values)), CURRENT)
+    except RenderError as error:
+        return [str(error)]
 
 
 def leaves(values, path=()):
@@ -119,13 +137,15 @@ def documented():
     """Every value has a row in the chart's README, and every row a value."""
     rows = set(re.findall(r"^\| `([^`]+)`", (CHART / "README.md").read_text(), re.M))
     names = {name for name in leaves(yaml.safe_load((CHART / "values.yaml").read_text()))}
-    names = {re.sub(r"^(startupProbe|livenessProbe|readinessProbe|nodeSelector|updateStrategy|securityContext\.\w+)\b.*", r"\1", name) for name in names}
+    together = r"^(startupProbe|livenessProbe|readinessProbe|nodeSelector|updateStrategy|securityContext\.\w+)\b.*"
+    names = {re.sub(together, r"\1", name) for name in names}
     names = {re.sub(r"^metrics\.(pod|service)Monitor\.", "metrics.*Monitor.", name) for name in names}
     return [f"not in README.md: {name}" for name in sorted(names - rows)] + [f"not in values.yaml: {name}" for name in sorted(rows - names)]
 
 
 def tests():
     yield "lint", linted
+    yield "appVersion", versioned
     yield "README.md has each value", documented
     for name, values in CASES.items():
         text = render(values)
@@ -135,6 +155,8 @@ def tests():
         for version in versions():
             yield f"{name}: Kubernetes {version}", lambda: valid(render(values, version), version)
     yield "the plain manifest is the default case", lambda: same(MANIFEST, MANIFEST_HEAD + render(CASES["default"], notes=False))
+    for values in yaml.safe_load((HERE / "taken.yaml").read_text()):
+        yield f"taken: {values}", lambda: taken(values)
     for one in yaml.safe_load((HERE / "refused.yaml").read_text()):
         yield f"refused: {one['values']}", lambda: refused(**one)
 
@@ -169,7 +191,7 @@ def run(all_tests, skipped):
         if problems:
             print(f"FAILED {name}")
             print("\n".join(f"       {line}" for line in problems[:40]))
-        elif ": Kubernetes " not in name and not name.startswith("refused: "):
+        elif ": Kubernetes " not in name and not name.startswith(("refused: ", "taken: ")):
             print(f"ok     {name}")
     if not has_config_check():
         print(f"skip   config check of {len(CASES)} cases: this spanwire has no such command")

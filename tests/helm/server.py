@@ -50,7 +50,8 @@ class Server:
 
     def call(self, method, path, body=None, token=None):
         connection = http.client.HTTPSConnection("127.0.0.1", self.plane.port, context=self.plane.context(), timeout=20)
-        connection.request(method, path, body and json.dumps(body), {"Authorization": f"Bearer {token or self.plane.admin_token}", "Content-Type": "application/json"})
+        headers = {"Authorization": f"Bearer {token or self.plane.admin_token}", "Content-Type": "application/json"}
+        connection.request(method, path, body and json.dumps(body), headers)
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
@@ -61,7 +62,8 @@ class Server:
         if one["kind"] not in PLACES:
             return []
         group, plural = PLACES[one["kind"]]
-        inside = "" if one["kind"] == "Namespace" or one["kind"].startswith("Cluster") else f"/namespaces/{one['metadata'].get('namespace', 'default')}"
+        namespace = one["metadata"].get("namespace")
+        inside = f"/namespaces/{namespace}" if namespace else ""
         status, said = self.call("POST", f"{group}{inside}/{plural}?fieldValidation=Strict{'&dryRun=All' if dry else ''}", one)
         return [] if status == 201 else [f"{one['kind']}: {status}: {said.get('message')}"]
 
@@ -74,13 +76,15 @@ class Server:
         contradicting, unknown = deepcopy(daemon), deepcopy(daemon)
         contradicting["spec"]["template"]["spec"]["containers"][0]["securityContext"]["privileged"] = True
         unknown["spec"]["template"]["spec"]["hostPid"] = True
-        cases = ((contradicting, "`allowPrivilegeEscalation` to false and `privileged` to true"), (unknown, 'unknown field "spec.template.spec.hostPid"'))
+        cases = ((contradicting, "`allowPrivilegeEscalation` to false and `privileged` to true"),
+                 (unknown, 'unknown field "spec.template.spec.hostPid"'))
         said = [(" ".join(self.create(one)), words) for one, words in cases]
         return [f"says {answer!r}, not {words}" for answer, words in said if words not in answer]
 
     def access(self, documents):
         """What the pods' own account may do, by the chart's role."""
-        problems = [problem for one in documents if one["kind"] in ("ServiceAccount", "ClusterRole", "ClusterRoleBinding") for problem in self.create(one, dry=False)]
+        kinds = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
+        problems = [problem for one in documents if one["kind"] in kinds for problem in self.create(one, dry=False)]
         name = next(one["metadata"]["name"] for one in documents if one["kind"] == "ServiceAccount")
         wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         status, said = self.call("POST", f"/api/v1/namespaces/observability/serviceaccounts/{name}/token", wanted)

@@ -7,6 +7,7 @@ Everything happens in network and mount namespaces of its own, so that ports are
 """
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,7 +28,8 @@ from lib.tracer import ROOT, need_root  # noqa: E402
 from node import BACK, FRONT, GRPC, SERVER, Node, chain  # noqa: E402
 
 BINARY = os.environ.get("SPANWIRE_BINARY", str(ROOT / "target/dist/spanwire"))
-IMAGE = "localhost/spanwire:0.1.0"
+IMAGE = "localhost/spanwire:latest"
+VERSION = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
 NEEDED = ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "NET_ADMIN"]
 CONFIG = f"open_port: {FRONT}-{BACK}\nebpf: {{context_propagation: headers}}\notel_traces_export: {{common_endpoint: 'http://127.0.0.1:{GRPC}'}}\n"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
@@ -103,9 +105,9 @@ def probe(kind, url):
 def content(rig):
     """What is in the image, and nothing else."""
     said = rig.engine.inspect(IMAGE)
-    config, version = said["Config"], subprocess.run([BINARY, "--version"], capture_output=True, text=True).stdout.split()[-1]
+    config = said["Config"]
     revision = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip() or "unknown"
-    wanted = {"title": "spanwire", "licenses": "Apache-2.0", "version": version, "revision": revision}
+    wanted = {"title": "spanwire", "licenses": "Apache-2.0", "version": VERSION, "revision": revision}
     labels = {name: config["Labels"].get(f"org.opencontainers.image.{name}") for name in wanted}
     problems = [] if labels == wanted else [f"labels: {labels}"]
     problems += [] if config["Entrypoint"] == ["/spanwire"] and not config.get("Cmd") and not config.get("User") else [f"starts {config}"]
@@ -194,15 +196,16 @@ def certificates_of_the_image(rig):
         for flags, believed in (([], False), ([f"--volume={ca}:/etc/ssl/certs/ca-certificates.crt:ro"], True)):
             rig.count += 1
             config = f"open_port: {FRONT}\notel_traces_export: {{endpoint: {collector.url}/v1/traces}}\nshutdown_timeout: 1s\n"
-            container = Container(rig.engine, f"spanwire-{rig.count}", [*rig.flags(config=config), *flags, *rig.libraries, "--add-host=otelcol:127.0.0.1"],
-                                  IMAGE, ["--config=/configs/spanwire.yaml"])
+            flags = [*rig.flags(config=config), *flags, *rig.libraries, "--add-host=otelcol:127.0.0.1"]
+            container = Container(rig.engine, f"spanwire-{rig.count}", flags, IMAGE, ["--config=/configs/spanwire.yaml"])
             if not container.ready():
                 return [f"does not start: {container.log.read_text()[-2000:]}"]
             rig.node.ask("/tls-")
             time.sleep(0.7)
             container.stop()
             if any(b"/tls-" in body for body in collector.bodies) != believed:
-                problems.append(f"{len(collector.bodies)} exports arrived, with the CA in the bundle: {believed}: {container.log.read_text()[-1000:]}")
+                said = container.log.read_text()[-1000:]
+                problems.append(f"{len(collector.bodies)} exports arrived, with the CA in the bundle: {believed}: {said}")
     return problems
 
 
@@ -236,7 +239,8 @@ def compose(rig):
     (app / "Dockerfile").write_text('FROM scratch\nCOPY busybox /busybox\nENTRYPOINT ["/busybox", "httpd", "-f", "-p", "80"]\n')
     shutil.copy(shutil.which("busybox"), app)
     rig.engine.call("buildah", "bud", "--isolation", "chroot", "-t", "localhost/app:1", app)
-    composer = [sys.executable, "-m", "podman_compose", "-f", file, "-p", "composed", f"--podman-run-args={' '.join(rig.engine.limits + rig.libraries)}"]
+    more = " ".join(rig.engine.limits + rig.libraries)
+    composer = [sys.executable, "-m", "podman_compose", "-f", file, "-p", "composed", f"--podman-run-args={more}"]
     images = {"SPANWIRE_IMAGE": IMAGE, "APP_IMAGE": "localhost/app:1"}
     up = rig.engine.call(*composer, "up", "--detach", "--no-deps", "app", "spanwire", **images)
     if not logged(rig.engine, "composed_spanwire_1"):
@@ -301,6 +305,7 @@ def main():
     failed = 0
     with Engine() as engine, Node(engine.directory) as node:
         engine.build(IMAGE, **{ARCHITECTURE: BINARY})
+        engine.podman("tag", IMAGE, f"localhost/spanwire:{VERSION}")  # of the chart
         rig = Rig(engine, node)
         for name, function in chosen.items():
             print(f"{name}:", flush=True)

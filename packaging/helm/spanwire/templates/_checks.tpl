@@ -34,7 +34,8 @@
 
 {{- define "spanwire.checkSelection" -}}
 {{- $config := .Values.config }}
-{{- $selected := include "spanwire.envMatches" (list . "^((OTEL_EBPF|BEYLA)_(OPEN_PORT|TARGET_PID|AUTO_TARGET_EXE|AUTO_TARGET_LANGUAGE|EXECUTABLE_(PATH|NAME))|OTEL_GO_AUTO_TARGET_EXE)$") }}
+{{- $names := "OPEN_PORT|TARGET_PID|AUTO_TARGET_EXE|AUTO_TARGET_LANGUAGE|EXECUTABLE_PATH|EXECUTABLE_NAME" }}
+{{- $selected := include "spanwire.envMatches" (list . (printf "^((OTEL_EBPF|BEYLA)_(%s)|OTEL_GO_AUTO_TARGET_EXE)$" $names)) }}
 {{- range list "open_port" "target_pids" "auto_target_exe" "auto_target_language" "executable_path" "executable_name" }}
 {{- if get $config . }}{{ $selected = "true" }}{{ end }}
 {{- end }}
@@ -48,7 +49,10 @@
 
 {{- define "spanwire.checkExport" -}}
 {{- $config := .Values.config }}
-{{- $somewhere := or .Values.endpoint (include "spanwire.envMatches" (list . "^(OTEL_EXPORTER_OTLP_(TRACES_)?ENDPOINT|(OTEL_EBPF|BEYLA)_TRACE_PRINTER)$")) (dig "otel_traces_export" "endpoint" "" $config) (dig "otel_traces_export" "common_endpoint" "" $config) (get $config "trace_printer") }}
+{{- $traces := default dict $config.otel_traces_export }}
+{{- $printer := ne (default "disabled" $config.trace_printer) "disabled" }}
+{{- $variable := include "spanwire.envMatches" (list . "^(OTEL_EXPORTER_OTLP_(TRACES_)?ENDPOINT|(OTEL_EBPF|BEYLA)_TRACE_PRINTER)$") }}
+{{- $somewhere := or .Values.endpoint $variable $traces.endpoint $traces.common_endpoint $printer }}
 {{- if not $somewhere }}
 {{- fail "no place for traces: set endpoint (for example http://otel-collector.observability:4317)" }}
 {{- end }}

@@ -47,7 +47,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (include "spanwire.fullname" .) .Values.existingConfigMap }}
 {{- end }}
 
-{{/* Whether the port is on the pod's address rather than the loopback: Prometheus is elsewhere, and so is the kubelet when the pod has a network of its own. */}}
+{{/*
+Whether the port is on the pod's address rather than the loopback: Prometheus is elsewhere, and so is the kubelet when the pod has a
+network of its own.
+*/}}
 {{- define "spanwire.listensOnPodIP" -}}
 {{- if and .Values.port (or .Values.metrics.enabled (not .Values.hostNetwork)) }}true{{ end }}
 {{- end }}
@@ -72,7 +75,9 @@ httpGet:
 {{- define "spanwire.appArmorAnnotation" -}}
 {{- with .Values.securityContext.appArmorProfile }}
 {{- if not (include "spanwire.hasAppArmorField" $) }}
-container.apparmor.security.beta.kubernetes.io/spanwire: {{ if eq .type "Localhost" }}localhost/{{ .localhostProfile }}{{ else }}{{ get (dict "Unconfined" "unconfined" "RuntimeDefault" "runtime/default") .type }}{{ end }}
+{{- $local := printf "localhost/%s" (default "" .localhostProfile) }}
+{{- $profiles := dict "Unconfined" "unconfined" "RuntimeDefault" "runtime/default" "Localhost" $local }}
+container.apparmor.security.beta.kubernetes.io/spanwire: {{ get $profiles .type }}
 {{- end }}
 {{- end }}
 {{- end }}
