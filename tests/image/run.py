@@ -64,7 +64,7 @@ class Rig:
                     *(f"--cap-add={name}" for name in set(NEEDED) - set(caps))}
         return [*(flag.replace("$PWD/configs", str(place)) for flag in documented() if flag not in left_out), "--read-only-tmpfs=false"]
 
-    def traces(self, flags, image=IMAGE, command=(), header=True, probed=()):
+    def traces(self, flags, image=IMAGE, command=(), header=True, probed=(), asked=False):
         """What is wrong with ten requests to the services of the node, and with the end."""
         self.count += 1
         container = Container(self.engine, f"spanwire-{self.count}", [*flags, *self.libraries, "--add-host=otelcol:127.0.0.1"], image, command)
@@ -74,6 +74,10 @@ class Rig:
         paths = [f"/{container.name}-{number}-" for number in range(10)]
         headers = {path: self.node.ask(path) for path in paths}
         problems = [problem for kind, url in probed for problem in probe(kind, url)]
+        if asked:
+            # Beside the running one, within the same limit of memory.
+            done = self.engine.podman("exec", container.name, "/spanwire", "check")
+            problems += [] if done.returncode == 0 and "works, and is used" in done.stdout else [f"check: {done.returncode}: {done.stdout}{done.stderr}"]
         peak = container.peak_memory()
         time.sleep(0.5)
         status, killed = container.stop()
@@ -113,6 +117,7 @@ def content(rig):
     problems += [] if config["Entrypoint"] == ["/spanwire"] and not config.get("Cmd") and not config.get("User") else [f"starts {config}"]
     problems += [] if said["Architecture"] == ARCHITECTURE else [said["Architecture"]]
     problems += [] if said["Size"] < SIZE or rig.libraries else [f"{said['Size'] >> 20} MiB"]
+    problems += [f"{BINARY} is not static"] if rig.libraries and "SPANWIRE_BINARY" not in os.environ else []
     place = rig.engine.podman("image", "mount", IMAGE).stdout.strip()
     files = {str(path.relative_to(place)): path for path in Path(place).rglob("*") if not path.is_dir() or path.is_symlink()}
     links = {name: "spanwire" for name in ("beyla", "obi", "ebpf-instrument")}
@@ -269,16 +274,16 @@ def logged(engine, name):
     return True
 
 
-def daemonset(rig, documents):
+def daemonset(rig, documents, asked=False):
     flags, image, command = kubelet.container(documents, rig.directory())
-    return rig.traces(flags, image, command, probed=list(kubelet.probes(documents)))
+    return rig.traces(flags, image, command, probed=list(kubelet.probes(documents)), asked=asked)
 
 
 @case
 def the_plain_manifest(rig):
     """As packaging/kubernetes has it, but for the collector's name."""
     text = (ROOT / "packaging/kubernetes/daemonset.yaml").read_text().replace("http://otel-collector:", "http://otelcol:")
-    return daemonset(rig, list(yaml.safe_load_all(text)))
+    return daemonset(rig, list(yaml.safe_load_all(text)), asked=True)
 
 
 @case
