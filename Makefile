@@ -69,7 +69,7 @@ image: dist ## the container image, of what `make dist` left; IMAGE=name:tag, EN
 
 test-image: dist ## the image, run as the documents, composers and kubelets run it; needs root
 	@tests/setup image
-	$(PACKAGING_PYTHON) tests/image/run.py
+	$(PACKAGING_PYTHON) tests/image/run.py || [ $$? = 3 ]
 
 verifier: ## on each kernel, by two compilers and each tier: does it load, and what does the verifier walk (tests/vm/verifier.json)
 	@tests/setup build guests verifier

@@ -7,7 +7,8 @@ OTHERS = {"serviceAccountName", "automountServiceAccountToken", "tolerations", "
           "imagePullSecrets", "dnsPolicy", "terminationGracePeriodSeconds", "containers", "volumes"}
 HERE = {"name", "image", "command", "args", "imagePullPolicy", "terminationMessagePolicy", "ports", "startupProbe", "livenessProbe", "readinessProbe",
         "env", "resources", "securityContext", "volumeMounts"}
-FIELDS = {"spec.nodeName": socket.gethostname(), "status.podIP": "127.0.0.1"}
+POD_IP = "127.0.0.2"
+FIELDS = {"spec.nodeName": socket.gethostname(), "status.podIP": POD_IP}
 PROFILES = {"Unconfined": "unconfined"}
 
 
@@ -78,4 +79,4 @@ def probes(documents):
     for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
         if kind in one:
             get = one[kind]["httpGet"]
-            yield kind, f"http://{get.get('host', '127.0.0.1')}:{ports.get(get['port'], get['port'])}{get['path']}"
+            yield kind, f"http://{get.get('host', POD_IP)}:{ports.get(get['port'], get['port'])}{get['path']}"

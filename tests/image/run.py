@@ -20,7 +20,8 @@ from pathlib import Path
 import yaml
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "helm")]
+import chart  # noqa: E402
 import kubelet  # noqa: E402
 import tls  # noqa: E402
 from engine import TOOLS, Container, Engine  # noqa: E402
@@ -284,6 +285,16 @@ def the_plain_manifest(rig):
     """As packaging/kubernetes has it, but for the collector's name."""
     text = (ROOT / "packaging/kubernetes/daemonset.yaml").read_text().replace("http://otel-collector:", "http://otelcol:")
     return daemonset(rig, list(yaml.safe_load_all(text)), asked=True)
+
+
+@case
+def the_chart_privileged_and_with_metrics(rig):
+    values = {"preset": "privileged", "metrics": {"enabled": True}, "endpoint": "http://otelcol:4317", "image": {"tag": "latest"},
+              "config": {"open_port": f"{FRONT}-{BACK}", "ebpf": {"context_propagation": "headers"}}}
+    rendered = chart.documents(chart.render(values))
+    flags, image, command = kubelet.container(rendered, rig.directory())
+    probed = [*kubelet.probes(rendered), ("metrics", f"http://{kubelet.POD_IP}:9400/internal/metrics")]
+    return rig.traces(flags, image, command, probed=probed)
 
 
 @case
