@@ -65,7 +65,7 @@ class Rig:
                     *(f"--cap-add={name}" for name in set(NEEDED) - set(caps))}
         return [*(flag.replace("$PWD/configs", str(place)) for flag in documented() if flag not in left_out), "--read-only-tmpfs=false"]
 
-    def traces(self, flags, image=IMAGE, command=(), header=True, probed=(), asked=False):
+    def traces(self, flags, image=IMAGE, command=(), header=True, probed=(), asked=()):
         """What is wrong with ten requests to the services of the node, and with the end."""
         self.count += 1
         container = Container(self.engine, f"spanwire-{self.count}", [*flags, *self.libraries, "--add-host=otelcol:127.0.0.1"], image, command)
@@ -75,10 +75,10 @@ class Rig:
         paths = [f"/{container.name}-{number}-" for number in range(10)]
         headers = {path: self.node.ask(path) for path in paths}
         problems = [problem for kind, url in probed for problem in probe(kind, url)]
-        if asked:
+        for command, words in asked:
             # Beside the running one, within the same limit of memory.
-            done = self.engine.podman("exec", container.name, "/spanwire", "check")
-            problems += [] if done.returncode == 0 and "works, and is used" in done.stdout else [f"check: {done.returncode}: {done.stdout}{done.stderr}"]
+            done = self.engine.podman("exec", container.name, "/spanwire", *command)
+            problems += [] if done.returncode == 0 and words in done.stdout else [f"{command}: {done.returncode}: {done.stdout}{done.stderr}"]
         peak = container.peak_memory()
         time.sleep(0.5)
         status, killed = container.stop()
@@ -275,7 +275,7 @@ def logged(engine, name):
     return True
 
 
-def daemonset(rig, documents, asked=False):
+def daemonset(rig, documents, asked=()):
     flags, image, command = kubelet.container(documents, rig.directory())
     return rig.traces(flags, image, command, probed=list(kubelet.probes(documents)), asked=asked)
 
@@ -284,7 +284,7 @@ def daemonset(rig, documents, asked=False):
 def the_plain_manifest(rig):
     """As packaging/kubernetes has it, but for the collector's name."""
     text = (ROOT / "packaging/kubernetes/daemonset.yaml").read_text().replace("http://otel-collector:", "http://otelcol:")
-    return daemonset(rig, list(yaml.safe_load_all(text)), asked=True)
+    return daemonset(rig, list(yaml.safe_load_all(text)), asked=[(["check"], "works, and is used")])
 
 
 @case
@@ -294,7 +294,7 @@ def the_chart_privileged_and_with_metrics(rig):
     rendered = chart.documents(chart.render(values))
     flags, image, command = kubelet.container(rendered, rig.directory())
     probed = [*kubelet.probes(rendered), ("metrics", f"http://{kubelet.POD_IP}:9400/internal/metrics")]
-    return rig.traces(flags, image, command, probed=probed)
+    return rig.traces(flags, image, command, probed=probed, asked=[(["check", "--live"], "writes headers")])
 
 
 @case
