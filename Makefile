@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build cross demo test test-containers propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean packages test-packages
+.PHONY: build cross demo test test-containers propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean packages test-packages test-helm test-image image
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -69,6 +69,20 @@ packages: dist ## deb and rpm of target/dist/spanwire, in target/packages
 test-packages: packages ## lints, and the life of each package in a booted systemd, in an emulated guest; needs root
 	@tests/setup guests
 	tests/packages/run $(PACKAGES)
+
+PACKAGING_PYTHON = $${SPANWIRE_PACKAGING_VENV:-$${SPANWIRE_VENV:-$${XDG_CACHE_HOME:-$$HOME/.cache}/spanwire/venv}-packaging}/bin/python
+
+test-helm: build ## the chart: lint, manifests as committed, Kubernetes' schemas, refused values; SPANWIRE_BLESS=1 writes the manifests
+	@tests/setup helm
+	SPANWIRE_BINARY=$${SPANWIRE_BINARY:-target/release/spanwire} $(PACKAGING_PYTHON) tests/helm/run.py
+
+image: dist ## the container image, of what `make dist` left; IMAGE=name:tag, ENGINE=docker|podman|buildah
+	packaging/container/image $${IMAGE:-spanwire:latest} amd64=target/dist/spanwire \
+		$$([ ! -e target/dist/arm64/spanwire ] || echo arm64=target/dist/arm64/spanwire)
+
+test-image: dist ## the image, run as the documents, composers and kubelets run it; needs root
+	@tests/setup image
+	$(PACKAGING_PYTHON) tests/image/run.py || [ $$? = 3 ]
 
 verifier: ## on each kernel, by two compilers and each tier: does it load, and what does the verifier walk (tests/vm/verifier.json)
 	@tests/setup build guests verifier
