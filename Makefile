@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build cross demo test propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean
+.PHONY: build cross demo test propagation test-kube test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -51,6 +51,10 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 	python3 tests/propagation/sdk.py
 	python3 tests/propagation/hosts.py || [ $$? = 3 ]
 	$(HEADERS_ALONE) cargo test --release --locked --test e2e -- python-threading gunicorn-gthread apache-php puma-direct
+
+test-kube: build ## Kubernetes metadata, from a real kube-apiserver; needs root, and builds that server once; CASES=... are those that run
+	@tests/setup test kube
+	python3 tests/kube/run.py $(CASES) || [ $$? = 3 ]
 
 test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in emulated guests: the table of docs/KERNELS.md
 	@tests/setup guests

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Kubernetes metadata, from a real kube-apiserver: what spans say of their pods, which pods are traced, and what a lost server costs.
+
+    tests/kube/run.py [--binary PATH] [CASE]...
+
+Containers are processes in cgroups named as kubelets do. Needs root, and `tests/setup test kube`.
+"""
+import argparse
+import http.client
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import rig
+import plain, names, matching, selection, changes, outages, costs  # noqa: E401, F401: their cases
+from rig import CASES
+
+TOOLS = ("unshare", "hostname", "openssl", "strace")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", help="of spanwire")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(CASES):
+        parser.error(f"no case {', '.join(sorted(unknown))}")
+    if arguments.binary:
+        rig.tracer.BINARY = arguments.binary
+    chosen = {name: function for name, function in CASES.items() if not arguments.cases or name in arguments.cases}
+    rig.need_root(len(chosen))
+    if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
+        print(f"skipped {len(chosen)} tests: {missing[0]} is not there")
+        return 3
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    world = rig.World()
+    try:
+        print(f"       API server {world.plane.version}, ready after {world.started_in:.1f} s", flush=True)
+        for name, function in chosen.items():
+            begun = time.monotonic()
+            said = []
+            try:
+                with world.case():
+                    problems = function(world, said.append)
+            except rig.Skip as why:
+                print(f"skip   {name}: {why}", flush=True)
+                counts["skipped"] += 1
+                continue
+            except (OSError, LookupError, RuntimeError, ValueError, rig.ApiError, http.client.HTTPException, subprocess.SubprocessError, SystemExit) as error:
+                problems = [repr(error)]
+            counts["failed" if problems else "passed"] += 1
+            print(f"{'FAILED' if problems else 'ok':<7}{name} ({time.monotonic() - begun:.1f} s){''.join(f'; {one}' for one in said)}", flush=True)
+            for problem in problems[:8]:
+                print(f"       {problem}")
+            if len(problems) > 8:
+                print(f"       and {len(problems) - 8} more")
+            for log in world.logs if problems else ():
+                print("\n".join(f"       | {line}" for line in log.splitlines()[-12:]))
+    finally:
+        world.close()
+    print(", ".join(f"{count} {word}" for word, count in counts.items()))
+    return int(bool(counts["failed"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
