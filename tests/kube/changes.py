@@ -131,7 +131,8 @@ def labels_and_annotations_that_change(world, say):
     first = world.resource(pod.only).get("service.name")
     world.cluster.change(pod.pod, labels={INSTANCE: "after"}, annotations={ANNOTATION + "team": "new"})
     wait_for(lambda: world.resource(pod.only).get("service.name") == "after", 3, 0.2)
-    return ([] if first == "before" else [f"service.name is {first} at first"]) + differences(world.resource(pod.only), {"service.name": "after", "team": "new"})
+    return ([] if first == "before" else [f"service.name is {first} at first"]) + differences(
+        world.resource(pod.only), {"service.name": "after", "team": "new"})
 
 
 @case

@@ -84,10 +84,12 @@ class Cluster:
         return self.apply("/api/v1/namespaces", {"metadata": {"name": name}})
 
     def node(self, name, host_name=None):
-        self.apply("/api/v1/nodes", {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": host_name or name, "kubernetes.io/os": "linux"}}})
+        labels = {"kubernetes.io/hostname": host_name or name, "kubernetes.io/os": "linux"}
+        self.apply("/api/v1/nodes", {"metadata": {"name": name, "labels": labels}})
         status = {"addresses": [{"type": "InternalIP", "address": "10.0.0.9"}, {"type": "Hostname", "address": host_name or name}],
                   "nodeInfo": {"machineID": "", "systemUUID": "", "bootID": "", "kernelVersion": "", "osImage": "", "operatingSystem": "linux",
-                               "architecture": "amd64", "containerRuntimeVersion": "containerd://2.0.0", "kubeletVersion": "v1.34.0", "kubeProxyVersion": ""}}
+                               "architecture": "amd64", "containerRuntimeVersion": "containerd://2.0.0", "kubeletVersion": "v1.34.0",
+                               "kubeProxyVersion": ""}}
         return self.patch(f"/api/v1/nodes/{name}/status", {"status": status})
 
     def account(self, namespace, name, rules=()):
@@ -101,7 +103,8 @@ class Cluster:
 
     def grant(self, namespace, name):
         self.apply("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", {
-            "metadata": {"name": f"{namespace}-{name}"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"{namespace}-{name}"},
+            "metadata": {"name": f"{namespace}-{name}"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": f"{namespace}-{name}"},
             "subjects": [{"kind": "ServiceAccount", "namespace": namespace, "name": name}]})
 
     def revoke(self, namespace, name):
@@ -141,8 +144,8 @@ class Cluster:
         """What a kubelet says once containers run: `ids` is {container: id}."""
         begun = timestamp(started)
         inits = {one["name"] for one in pod["spec"].get("initContainers", [])}
-        rows = [{"name": name, "containerID": f"{runtime}://{identity}", "image": "rig", "imageID": "", "ready": True, "restartCount": 0, "started": True,
-                 "state": {"running": {"startedAt": begun}}} for name, identity in ids.items()]
+        rows = [{"name": name, "containerID": f"{runtime}://{identity}", "image": "rig", "imageID": "", "ready": True, "restartCount": 0,
+                 "started": True, "state": {"running": {"startedAt": begun}}} for name, identity in ids.items()]
         status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "hostIP": "10.0.0.9", "startTime": begun,
                   "containerStatuses": [row for row in rows if row["name"] not in inits],
                   "initContainerStatuses": [row for row in rows if row["name"] in inits]}

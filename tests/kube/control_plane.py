@@ -160,8 +160,9 @@ class ControlPlane:
     def signed(self, namespace, account, uid, lifetime, begun=0):
         """A service account's token of any lifetime; TokenRequest gives none under ten minutes. `begun`: seconds from now."""
         now = int(time.time()) + begun
-        claims = {"iss": ISSUER, "aud": [ISSUER], "sub": f"system:serviceaccount:{namespace}:{account}", "iat": now, "nbf": now, "exp": now + lifetime,
-                  "jti": secrets.token_hex(16), "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account, "uid": uid}}}
+        claims = {"iss": ISSUER, "aud": [ISSUER], "sub": f"system:serviceaccount:{namespace}:{account}",
+                  "iat": now, "nbf": now, "exp": now + lifetime, "jti": secrets.token_hex(16),
+                  "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account, "uid": uid}}}
         public = self.openssl("rsa", "-in", "accounts.key", "-pubout", "-outform", "DER")
         key_id = part(hashlib.sha256(public).digest()).decode()
         head = part(json.dumps({"alg": "RS256", "kid": key_id}).encode()) + b"." + part(json.dumps(claims).encode())

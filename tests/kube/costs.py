@@ -60,7 +60,8 @@ def memory(world, say):
     with_local = settled(tracer)
     fresh_local = fresh(world)
     problems += differences(world.resource(known.only), {"k8s.pod.name": "known-throughout"})
-    rows = {f"{PODS} pods of other nodes at the start": (with_all - with_100, 1024), f"{2 * PODS} events of other nodes": (after_events - throughout, 1024),
+    rows = {f"{PODS} pods of other nodes at the start": (with_all - with_100, 1024),
+            f"{2 * PODS} events of other nodes": (after_events - throughout, 1024),
             f"{LOCAL} pods here at the start": (fresh_local - with_all, 5120), f"{LOCAL} pods that come here": (with_local - after_events, 5120)}
     say(f"{with_100:.0f} KiB with 100 pods; " + ", ".join(f"{name} {grown:+.0f} KiB" for name, (grown, _) in rows.items()))
     return problems + [f"{name}: {grown:+.0f} KiB, not less than {limit}" for name, (grown, limit) in rows.items() if grown >= limit]

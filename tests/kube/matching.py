@@ -26,7 +26,8 @@ DRIVERS = {  # cgroup below the mount, runtime of the container's id
     "docker": (runtime("docker"), "docker"),
     "nested": (lambda uid, identity: systemd_driver(uid, identity) + "/init.scope", "containerd"),
     # `--cgroup-root=/kubelet`, as kind and others run it.
-    "cgroup-root": (lambda uid, identity: "kubelet.slice/kubelet-" + systemd_driver(uid, identity).replace("/kubepods", "/kubelet-kubepods"), "containerd"),
+    "cgroup-root": (lambda uid, identity: "kubelet.slice/kubelet-" + systemd_driver(uid, identity).replace("/kubepods", "/kubelet-kubepods"),
+                    "containerd"),
     # Of static pods the kubelet makes the uid itself, and the API server gives another to the mirror pod.
     "static": (lambda uid, identity: systemd_driver(secrets.token_hex(16), identity), "containerd"),
     "id-alone": (lambda uid, identity: f"system.slice/docker-{identity}.scope", "docker")}
@@ -123,7 +124,8 @@ def autodetect_outside_of_a_cluster(world, say):
     pod, since = world.running("outside"), world.plane.audit.stat().st_size
     tracer = world.spanwire(*ports(pod), outside=True)
     text = tracer.log.read_text()
-    return unasked(world, since, world.arrival(pod.only)[0]) + ([f"warns: {line}" for line in text.splitlines() if "WARN" in line and "kube" in line.lower()])
+    return (unasked(world, since, world.arrival(pod.only)[0]) +
+            [f"warns: {line}" for line in text.splitlines() if "WARN" in line and "kube" in line.lower()])
 
 
 @case

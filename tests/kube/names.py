@@ -51,13 +51,14 @@ def owners(world, say):
     minute = str(int(time.time()) // 60)
     other = world.cluster.owner("StatefulSet", "not-in-control", "shop", controller=False)
     table = {
-        "deployment": ("ReplicaSet", replica_set, template, {"k8s.deployment.name": "by-deployment", "k8s.replicaset.name": replica_set}, "by-deployment"),
+        "deployment": ("ReplicaSet", replica_set, template, {"k8s.deployment.name": "by-deployment", "k8s.replicaset.name": replica_set},
+                       "by-deployment"),
         "replicaset": ("ReplicaSet", "by-hand", {}, {"k8s.deployment.name": None, "k8s.replicaset.name": "by-hand"}, "by-hand"),
         "statefulset": ("StatefulSet", "by-set", {}, {"k8s.statefulset.name": "by-set"}, "by-set"),
         "daemonset": ("DaemonSet", "by-daemon", {}, {"k8s.daemonset.name": "by-daemon"}, "by-daemon"),
         "cronjob": ("Job", f"nightly-{minute}", {}, {"k8s.cronjob.name": "nightly", "k8s.job.name": f"nightly-{minute}"}, "nightly"),
         "job": ("Job", "migrate", {}, {"k8s.job.name": "migrate", "k8s.cronjob.name": None}, "migrate"),
-        "none": (None, None, {}, {"k8s.deployment.name": None, "k8s.replicaset.name": None, "k8s.job.name": None, "k8s.statefulset.name": None}, "owned-none")}
+        "none": (None, None, {}, {"k8s.deployment.name": None, "k8s.replicaset.name": None, "k8s.job.name": None}, "owned-none")}
     pods = {}
     for word, (kind, name, labels, _, _) in table.items():
         references = [other, world.cluster.owner(kind, name, "shop", labels=labels)] if kind else [other]
@@ -112,7 +113,8 @@ def order_of_service_names(world, say):
 def names_of_an_entry(world, say):
     """They win over what the pod says, and not over the process."""
     annotations = {ANNOTATION + "service.name": "by-annotation", ANNOTATION + "service.namespace": "space-by-annotation"}
-    pod, own = world.running("entry", annotations=annotations), world.running("entry-own", annotations=annotations, environment={"OTEL_SERVICE_NAME": "own"})
+    pod = world.running("entry", annotations=annotations)
+    own = world.running("entry-own", annotations=annotations, environment={"OTEL_SERVICE_NAME": "own"})
     world.spanwire(instrument=[{"k8s_pod_name": "entry*", "name": "by-entry", "namespace": "space-by-entry"}])
     return (differences(world.resource(pod.only), {"service.name": "by-entry", "service.namespace": "space-by-entry", "k8s.pod.name": "entry"}) +
             differences(world.resource(own.only), {"service.name": "own", "service.namespace": "space-by-entry"}))
@@ -131,12 +133,14 @@ def annotations_are_attributes(world, say):
 
 @case
 def labels_by_configuration(world, say):
-    labels = {INSTANCE: "by-instance", "example.com/app": "by-own-label", "example.com/space": "own-space", "example.com/tag": "v7", "example.com/team": "t1"}
+    labels = {INSTANCE: "by-instance", "example.com/app": "by-own-label", "example.com/space": "own-space", "example.com/tag": "v7",
+              "example.com/team": "t1"}
     pod = world.running("configured", labels=labels)
     chosen = {"service.name": ["example.com/none", "example.com/app"], "service.namespace": ["example.com/space"],
               "service.version": ["example.com/tag"], "team.name": ["example.com/team"]}
     world.spanwire(*ports(pod), settings={"attributes.kubernetes.resource_labels": json.dumps(chosen)})
-    return differences(world.resource(pod.only), {"service.name": "by-own-label", "service.namespace": "own-space", "service.version": "v7", "team.name": "t1"})
+    return differences(world.resource(pod.only), {
+        "service.name": "by-own-label", "service.namespace": "own-space", "service.version": "v7", "team.name": "t1"})
 
 
 @case

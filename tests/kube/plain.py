@@ -6,9 +6,9 @@ from cluster import ApiError, Cluster, plural
 from rig import NODE, case, wait_for
 
 
-def status_of(call):
+def status_of(cluster, method, path):
     try:
-        call()
+        cluster.call(method, path)
     except ApiError as error:
         return error.status
     return 200
@@ -24,11 +24,11 @@ def rig_rights_and_tokens(world, say):
     pods, uid = "/api/v1/pods?limit=1", world.account["metadata"]["uid"]
     mine = world.cluster.token_of("spanwire", "spanwire")
     world.cluster.account("spanwire", "nobody")
-    signed = {name: world.plane.signed("spanwire", "spanwire", uid, lifetime, begun) for name, lifetime, begun in (("good", 60, 0), ("expired", 60, -120))}
-    expected = {"TokenRequest": (mine, "GET", pods, 200), "signed": (signed["good"], "GET", pods, 200), "expired": (signed["expired"], "GET", pods, 401),
+    signed = {begun: world.plane.signed("spanwire", "spanwire", uid, 60, begun) for begun in (0, -120)}
+    expected = {"TokenRequest": (mine, "GET", pods, 200), "signed": (signed[0], "GET", pods, 200), "expired": (signed[-120], "GET", pods, 401),
                 "none": ("", "GET", pods, 401), "another account": (world.cluster.token_of("spanwire", "nobody"), "GET", pods, 403),
                 "a right it lacks": (mine, "GET", "/api/v1/secrets", 403), "writing": (mine, "DELETE", f"/api/v1/nodes/{NODE}", 403)}
-    got = {name: status_of(lambda: Cluster(world.plane, token=token or "-").call(method, path)) for name, (token, method, path, _) in expected.items()}
+    got = {name: status_of(Cluster(world.plane, token=token or "-"), method, path) for name, (token, method, path, _) in expected.items()}
     return [f"{name}: {got[name]}, not {wanted}" for name, (*_, wanted) in expected.items() if got[name] != wanted]
 
 
@@ -37,7 +37,8 @@ def rig_watch_sees_one_node(world, say):
     version = world.cluster.call("GET", "/api/v1/pods?limit=1")["metadata"]["resourceVersion"]
     query = f"/api/v1/pods?watch=1&resourceVersion={version}&timeoutSeconds=5&fieldSelector=spec.nodeName%3D{NODE}"
     seen = []
-    reader = threading.Thread(target=lambda: seen.extend((kind, found["metadata"]["name"]) for kind, found in world.cluster.watch(query)), daemon=True)
+    names = ((kind, found["metadata"]["name"]) for kind, found in world.cluster.watch(query))
+    reader = threading.Thread(target=seen.extend, args=(names,), daemon=True)
     reader.start()
     world.pod("watched-elsewhere", node="other-node")
     pod = world.pod("watched")

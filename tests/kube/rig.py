@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from cluster import ApiError, Cluster, account_directory  # noqa: E402
 from control_plane import ControlPlane, ends_with_us  # noqa: E402
 from kubelet import Container, Groups, identity, systemd_driver  # noqa: E402
-from lib import tracer  # noqa: E402
-from lib.tracer import ROOT, Tracer, free_port, need_root  # noqa: E402, F401
+from lib.tracer import ROOT, Tracer, free_port  # noqa: E402
 
 NODE, OTHER_NODES = "rig-node", [f"other-node-{number}" for number in range(50)]
 OWN = "system:serviceaccount:spanwire:spanwire"
@@ -52,7 +51,8 @@ class Collector:
     """The receiver of the end-to-end tests."""
 
     def __init__(self, directory):
-        python = Path(os.environ.get("SPANWIRE_VENV") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "spanwire/venv"), "bin/python")
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        python = Path(os.environ.get("SPANWIRE_VENV") or cache / "spanwire/venv", "bin/python")
         if not python.exists():
             raise FileNotFoundError(f"no {python}: tests/setup test")
         self.port, self.out = free_port(), Path(directory, "otlp")

@@ -7,7 +7,7 @@ Containers are processes in cgroups named as kubelets do. Needs root, and `tests
 """
 import argparse
 import http.client
-import os
+import importlib
 import shutil
 import signal
 import subprocess
@@ -15,9 +15,12 @@ import sys
 import time
 
 import rig
-import plain, names, matching, selection, changes, outages, costs  # noqa: E401, F401: their cases
-from rig import CASES
+from lib import tracer
+from rig import CASES, World
 
+for part in ("plain", "names", "matching", "selection", "changes", "outages", "costs"):
+    importlib.import_module(part)
+ERRORS = (OSError, LookupError, RuntimeError, ValueError, rig.ApiError, http.client.HTTPException, subprocess.SubprocessError)
 TOOLS = ("unshare", "hostname", "openssl", "strace")
 
 
@@ -29,15 +32,15 @@ def main():
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}")
     if arguments.binary:
-        rig.tracer.BINARY = arguments.binary
+        tracer.BINARY = arguments.binary
     chosen = {name: function for name, function in CASES.items() if not arguments.cases or name in arguments.cases}
-    rig.need_root(len(chosen))
+    tracer.need_root(len(chosen))
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
         print(f"skipped {len(chosen)} tests: {missing[0]} is not there")
         return 3
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    world = rig.World()
+    world = World()
     try:
         print(f"       API server {world.plane.version}, ready after {world.started_in:.1f} s", flush=True)
         for name, function in chosen.items():
@@ -50,7 +53,7 @@ def main():
                 print(f"skip   {name}: {why}", flush=True)
                 counts["skipped"] += 1
                 continue
-            except (OSError, LookupError, RuntimeError, ValueError, rig.ApiError, http.client.HTTPException, subprocess.SubprocessError, SystemExit) as error:
+            except (*ERRORS, SystemExit) as error:
                 problems = [repr(error)]
             counts["failed" if problems else "passed"] += 1
             print(f"{'FAILED' if problems else 'ok':<7}{name} ({time.monotonic() - begun:.1f} s){''.join(f'; {one}' for one in said)}", flush=True)

@@ -104,10 +104,12 @@ def system_namespaces_are_excluded(world, say):
         world.spanwire(instrument=[{"k8s_namespace": "*"}])
         first = spans_of(world, pods, 2.5)
     with world.alone():
-        world.spanwire(instrument=[{"k8s_namespace": "*"}], settings={"discovery.default_exclude_instrument": json.dumps([{"k8s_namespace": "monitoring"}])})
+        world.spanwire(instrument=[{"k8s_namespace": "*"}],
+                       settings={"discovery.default_exclude_instrument": json.dumps([{"k8s_namespace": "monitoring"}])})
         second = spans_of(world, pods, 2.5)
     problems = [f"{name} is traced" for name in SYSTEM_NAMESPACES if name in first] + ([] if "shop" in first else ["shop is not traced"])
-    return problems + [f"without the default, {name} is {'' if name in second else 'not '}traced" for name in pods if (name in second) == (name == "monitoring")]
+    return problems + [f"without the default, {name} is {'' if name in second else 'not '}traced"
+                       for name in pods if (name in second) == (name == "monitoring")]
 
 
 @case
