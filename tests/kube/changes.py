@@ -2,8 +2,12 @@
 import time
 
 from kubelet import identity, systemd_driver
-from names import ANNOTATION, INSTANCE, ports
+from names import ANNOTATION, INSTANCE, standard
 from rig import SLACK, case, differences, wait_for
+
+
+def selective(world):
+    return world.shared("selective", instrument=[{"k8s_namespace": "shop", "k8s_pod_name": "sel-late-*"}, {"k8s_pod_labels": {"trace": "yes"}}])
 
 
 def started_early(world, name, **settings):
@@ -21,7 +25,7 @@ def started_early(world, name, **settings):
 @case
 def process_before_its_pod_is_known(world, say):
     """Its first span waits for the pod, which is known half a second later."""
-    world.spanwire(instrument=[{"exe_path": "*/python3*", "containers_only": True}])
+    standard(world)
     container, known = started_early(world, "late")
     path = world.path("late")
     container.ask(path)
@@ -38,7 +42,7 @@ def process_before_its_pod_is_known(world, say):
 @case
 def pod_that_stays_unknown(world, say):
     """The span goes after two seconds, without the pod."""
-    world.spanwire(instrument=[{"exe_path": "*/python3*", "containers_only": True}])
+    standard(world)
     container, _ = started_early(world, "never")
     found, late = world.arrival(container, 5)
     say(f"after {late:.1f} s")
@@ -48,7 +52,7 @@ def pod_that_stays_unknown(world, say):
 @case
 def resource_is_completed_later(world, say):
     """Known long after the first span went without."""
-    world.spanwire(instrument=[{"exe_path": "*/python3*", "containers_only": True}])
+    standard(world)
     container, known = started_early(world, "completed")
     first, _ = world.arrival(container, 5)
     pod = known()
@@ -58,7 +62,7 @@ def resource_is_completed_later(world, say):
 
 @case
 def selected_once_its_pod_is_known(world, say):
-    world.spanwire(instrument=[{"k8s_namespace": "shop", "k8s_pod_name": "sel-late-*"}])
+    selective(world)
     container, known = started_early(world, "sel-late-1")
     problems = [f"{name} is traced" for name in world.silent({"a process of no known pod": container})]
     took = world.until_known(container, known(), 5)
@@ -68,12 +72,12 @@ def selected_once_its_pod_is_known(world, say):
 @case
 def pods_that_start_later(world, say):
     """The common case: the pod is bound, then its container starts, then the kubelet says so."""
-    world.spanwire(instrument=[{"k8s_namespace": "shop"}])
+    standard(world)
     problems = []
     for number in range(5):
         pod = world.running(f"new-{number}")
         took = world.until_known(pod.only, pod.pod, 3)
-        found = world.resource(pod.only)
+        found = world.known(pod.only)
         problems += [f"{number}: not traced"] if took is None else differences(found, {"k8s.container.name": "app", "k8s.pod.name": f"new-{number}"})
     return problems
 
@@ -84,7 +88,7 @@ def container_named_later(world, say):
     pod = world.pod("status-late", containers=("app", "proxy"))
     one = identity()
     container = world.container(systemd_driver(pod["metadata"]["uid"], one))
-    world.spanwire("--port", str(container.port))
+    standard(world)
     before = world.resource(container)
     world.cluster.running(pod, {"proxy": one})
     named = wait_for(lambda: world.resource(container).get("k8s.container.name"), 3, 0.2)
@@ -98,14 +102,14 @@ def container_named_later(world, say):
 def container_that_starts_again(world, say):
     """The same pod, another container id."""
     pod = world.running("restarts")
-    world.spanwire(instrument=[{"k8s_pod_name": "restarts"}])
-    first = world.resource(pod.only)
+    standard(world)
+    first = world.known(pod.only)
     pod.only.end()
     one = identity()
     second = world.container(systemd_driver(pod.uid, one))
     world.cluster.running(pod.pod, {"app": one})
     took = world.until_known(second, pod.pod, 3)
-    found = world.resource(second) if took is not None else {}
+    found = world.known(second) if took is not None else {}
     return (differences(first, {"container.id": pod.ids["app"], "k8s.container.name": "app"}) +
             differences(found, {"container.id": one, "k8s.container.name": "app", "k8s.pod.uid": pod.uid}))
 
@@ -113,7 +117,7 @@ def container_that_starts_again(world, say):
 @case
 def pod_of_the_same_name(world, say):
     """As stateful sets make them: deleted, and made anew with another uid."""
-    world.spanwire(instrument=[{"k8s_namespace": "shop"}])
+    standard(world)
     first = world.running("db-0")
     problems = [] if world.until_known(first.only, first.pod, 3) is not None else ["the first is not traced"]
     world.cluster.delete(first.pod, grace=30)
@@ -127,8 +131,8 @@ def pod_of_the_same_name(world, say):
 @case
 def labels_and_annotations_that_change(world, say):
     pod = world.running("changes", labels={INSTANCE: "before"})
-    world.spanwire(*ports(pod))
-    first = world.resource(pod.only).get("service.name")
+    standard(world)
+    first = world.known(pod.only).get("service.name")
     world.cluster.change(pod.pod, labels={INSTANCE: "after"}, annotations={ANNOTATION + "team": "new"})
     wait_for(lambda: world.resource(pod.only).get("service.name") == "after", 3, 0.2)
     return ([] if first == "before" else [f"service.name is {first} at first"]) + differences(
@@ -138,7 +142,7 @@ def labels_and_annotations_that_change(world, say):
 @case
 def selected_by_a_label_that_comes(world, say):
     pod = world.running("to-be-labelled")
-    world.spanwire(instrument=[{"k8s_pod_labels": {"trace": "yes"}}])
+    selective(world)
     problems = [f"{name} is traced" for name in world.silent({"the pod without the label": pod.only})]
     world.cluster.change(pod.pod, labels={"trace": "yes"})
     return problems + ([] if world.until_known(pod.only, pod.pod, 5) is not None else ["not traced with the label"])
@@ -148,8 +152,8 @@ def selected_by_a_label_that_comes(world, say):
 def reload_keeps_pods(world, say):
     """SIGHUP reads the selection anew; what is known of pods stays."""
     pod = world.running("reloaded")
-    tracer = world.spanwire(*ports(pod))
-    before = world.resource(pod.only)
+    tracer = standard(world)
+    before = world.known(pod.only)
     tracer.reload()
     time.sleep(0.5)
     after = world.resource(pod.only)

@@ -10,25 +10,7 @@ from pathlib import Path
 
 from control_plane import ends_with_us
 
-SERVICE = """
-import http.server, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_):
-        pass
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_port, flush=True)
-server.serve_forever(60)
-"""
+SERVICE = Path(__file__).resolve().parent / "service.py"
 
 
 def hierarchy(version=2):
@@ -91,7 +73,7 @@ class Container:
                 file.write("0")
 
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "KUBE"))}
-        self.process = subprocess.Popen([sys.executable, "-c", SERVICE, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([sys.executable, SERVICE, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         env={**clean, **(environment or {})}, preexec_fn=enter)
         self.pid = self.process.pid
         self.port = int(self.process.stdout.readline())

@@ -1,10 +1,13 @@
 """From a process to its container to its pod, on the nodes there are; from spanwire to its node and its API server."""
 import base64
+import os
 import secrets
+import subprocess
 
 from kubelet import cgroupfs_driver, hierarchy, systemd_driver
-from names import ports
-from rig import Skip, case, differences, wait_for
+from lib import tracer
+from names import ports, standard
+from rig import case, differences, wait_for
 
 
 def quality(driver, name):
@@ -15,7 +18,7 @@ def runtime(name):
     return lambda uid, identity: systemd_driver(uid, identity, runtime=name)
 
 
-DRIVERS = {  # cgroup below the mount, runtime of the container's id
+DRIVERS = {  # cgroup below the mount, runtime of the container's id; -v1: in a hierarchy of cgroup v1
     "systemd-burstable": (quality(systemd_driver, "burstable"), "containerd"),
     "systemd-besteffort": (quality(systemd_driver, "besteffort"), "containerd"),
     "systemd-guaranteed": (quality(systemd_driver, ""), "containerd"),
@@ -31,10 +34,14 @@ DRIVERS = {  # cgroup below the mount, runtime of the container's id
     # Of static pods the kubelet makes the uid itself, and the API server gives another to the mirror pod.
     "static": (lambda uid, identity: systemd_driver(secrets.token_hex(16), identity), "containerd"),
     "id-alone": (lambda uid, identity: f"system.slice/docker-{identity}.scope", "docker")}
+FIRST = {"systemd-v1": (systemd_driver, "containerd"), "cgroupfs-v1": (cgroupfs_driver, "containerd")} if hierarchy(1) else {}
 
 
-def matched(world, version=2, **spanwire):
-    pods = {word: world.running(word, driver=driver, runtime=name, version=version) for word, (driver, name) in DRIVERS.items()}
+def matched(world, say, **spanwire):
+    pods = {word: world.running(word, driver=driver, runtime=name, version=1 if word in FIRST else 2)
+            for word, (driver, name) in {**DRIVERS, **FIRST}.items()}
+    if not FIRST:
+        say("no cgroup v1 hierarchy is mounted")
     world.spanwire(*ports(*pods.values()), **spanwire)
     problems = []
     for word, pod in pods.items():
@@ -46,21 +53,14 @@ def matched(world, version=2, **spanwire):
 @case
 def cgroups_seen_from_a_container(world, say):
     """A container has a cgroup namespace of its own: paths of others begin with `/..`."""
-    return matched(world)
+    return matched(world, say)
 
 
 @case
 def cgroups_seen_from_the_host(world, say):
     path = world.directory / "kubeconfig-host"
     world.plane.kubeconfig(path, {"token": world.cluster.token_of("spanwire", "spanwire")})
-    return matched(world, outside=True, environment={"KUBECONFIG": str(path)}, settings={"attributes.kubernetes.enable": "true"})
-
-
-@case
-def cgroups_of_version_1(world, say):
-    if not hierarchy(1):
-        raise Skip("no cgroup v1 hierarchy is mounted")
-    return matched(world, version=1)
+    return matched(world, say, outside=True, environment={"KUBECONFIG": str(path)}, settings={"attributes.kubernetes.enable": "true"})
 
 
 # ---- the API server
@@ -83,8 +83,8 @@ def kubeconfig_with_files(world, say):
     world.plane.issue("filed", "/O=system:masters/CN=filed", "basicConstraints=critical,CA:FALSE", "extendedKeyUsage=clientAuth")
     path, pod = world.plane.directory / "kubeconfig-files", world.running("filed")
     world.plane.kubeconfig(path, {"client-certificate": "filed.crt", "client-key": "filed.key"})
-    world.spanwire(*ports(pod), outside=True, environment={"KUBECONFIG": str(path)}, settings={"attributes.kubernetes.enable": "true"})
-    return differences(world.resource(pod.only), {"k8s.pod.name": "filed"})
+    world.spanwire(*ports(pod), outside=True, environment={"KUBECONFIG": str(path)}, settings={"attributes.kubernetes.cluster_name": "by-setting"})
+    return differences(world.resource(pod.only), {"k8s.pod.name": "filed", "k8s.cluster.name": "by-setting"})
 
 
 @case
@@ -110,13 +110,12 @@ def unasked(world, since, found, name=None):
 
 @case
 def switched_off(world, say):
-    pod, problems = world.running("off"), []
-    for variable in ("OTEL_EBPF_KUBE_METADATA_ENABLE", "BEYLA_KUBE_METADATA_ENABLE"):
-        since = world.plane.audit.stat().st_size
-        with world.alone():
-            world.spanwire(*ports(pod), environment={variable: "false"})
-            problems += [f"{variable}: {one}" for one in unasked(world, since, world.arrival(pod.only)[0])]
-    return problems
+    """Nothing is asked, and conditions on pods hold for none."""
+    pod, since = world.running("off"), world.plane.audit.stat().st_size
+    world.spanwire(instrument=[{"k8s_namespace": "*", "name": "by-namespace"}, {"cmd_args": "*kube/service.py*", "name": "by-arguments"}],
+                   environment={"BEYLA_KUBE_METADATA_ENABLE": "false"})
+    found = world.arrival(pod.only)[0]
+    return unasked(world, since, found) + differences(found or {}, {"service.name": "by-arguments"})
 
 
 @case
@@ -126,16 +125,6 @@ def autodetect_outside_of_a_cluster(world, say):
     text = tracer.log.read_text()
     return (unasked(world, since, world.arrival(pod.only)[0]) +
             [f"warns: {line}" for line in text.splitlines() if "WARN" in line and "kube" in line.lower()])
-
-
-@case
-def switched_on_by_each_name(world, say):
-    pod, problems = world.running("on"), []
-    for variable, value in (("OTEL_EBPF_KUBE_METADATA_ENABLE", "autodetect"), ("BEYLA_KUBE_METADATA_ENABLE", "true")):
-        with world.alone():
-            world.spanwire(*ports(pod), environment={variable: value})
-            problems += [f"{variable}={value}: {one}" for one in differences(world.resource(pod.only), {"k8s.pod.name": "on"})]
-    return problems
 
 
 # ---- the node
@@ -156,11 +145,25 @@ def node_of(world, **settings):
 
 @case
 def node_by_variable(world, say):
-    """The first of them that is set."""
-    variables, problems = ["SPANWIRE_NODE_NAME", "NODE_NAME", "K8S_NODE_NAME", "MY_NODE_NAME"], []
-    for at, variable in enumerate(variables):
-        got = node_of(world, node=None, environment={variable: "by-name", **{later: "wrong" for later in variables[at + 1:]}})
-        problems += [f"{variable}: asked for {got}"] if got != {"spec.nodeName=by-name"} else []
+    got = node_of(world, node=None, environment={"MY_NODE_NAME": "by-name"}, host_name="nobody-knows-me")
+    return [] if got == {"spec.nodeName=by-name"} else [f"asked for {got}"]
+
+
+@case
+def settings_by_variable(world, say):
+    """The first name that is set wins."""
+    nodes = ["SPANWIRE_NODE_NAME", "NODE_NAME", "K8S_NODE_NAME", "MY_NODE_NAME"]
+    tables = {"spanwire.node_name": nodes, "attributes.kubernetes.enable": ["OTEL_EBPF_KUBE_METADATA_ENABLE", "BEYLA_KUBE_METADATA_ENABLE"],
+              "attributes.kubernetes.cluster_name": ["OTEL_EBPF_KUBE_CLUSTER_NAME", "BEYLA_KUBE_CLUSTER_NAME"],
+              "attributes.kubernetes.kubeconfig_path": ["KUBECONFIG"]}
+    problems = []
+    for key, variables in tables.items():
+        for at, variable in enumerate(variables):
+            chosen, other = ("false", "true") if key.endswith("enable") else ("chosen", "other")
+            environment = {variable: chosen, **{later: other for later in variables[at + 1:]}}
+            said = subprocess.run([tracer.BINARY, "config"], env={**os.environ, **environment}, capture_output=True, text=True, timeout=20).stdout
+            lines = [line for line in said.splitlines() if key in line]
+            problems += [] if any(chosen in line and variable in line for line in lines) else [f"{variable}: {lines}"]
     return problems
 
 
@@ -198,5 +201,5 @@ def node_unknown(world, say):
 def pods_of_other_nodes(world, say):
     """A process whose pod, by the API server, is elsewhere: nothing is known of it."""
     pod = world.running("elsewhere", node="other-node")
-    world.spanwire(*ports(pod))
+    standard(world)
     return differences(world.arrival(pod.only)[0] or {"k8s.pod.name": "no span came"}, {"k8s.pod.name": None})

@@ -1,12 +1,17 @@
 """What the spans of a container say of its pod, and what its service is called."""
 import datetime
 import json
-import os
 import socket
 import time
 
 from cluster import POD_TEMPLATE_HASH
 from rig import NODE, case, differences, wait_for
+
+
+def standard(world):
+    """Traces whatever is in containers."""
+    return world.shared("standard", environment={"OTEL_EBPF_KUBE_CLUSTER_NAME": "rig-cluster"}, instrument=[
+        {"k8s_pod_name": "entry*", "name": "by-entry", "namespace": "space-by-entry"}, {"exe_path": "*/python3*", "containers_only": True}])
 
 
 def ports(*pods):
@@ -27,8 +32,8 @@ def attributes_of_a_pod(world, say):
     name, labels = hashed("checkout")
     owner = world.cluster.owner("ReplicaSet", name, "shop", labels=labels)
     pod = world.running(f"{name}-x2k4p", owners=[owner], labels=labels)
-    world.spanwire(*ports(pod), environment={"OTEL_EBPF_KUBE_CLUSTER_NAME": "rig-cluster"})
-    found = world.resource(pod.only)
+    standard(world)
+    found = world.known(pod.only)
     full = f"{name}-x2k4p"
     problems = differences(found, {
         "k8s.namespace.name": "shop", "k8s.pod.name": full, "k8s.pod.uid": pod.uid, "k8s.container.name": "app", "k8s.node.name": NODE,
@@ -63,11 +68,11 @@ def owners(world, say):
     for word, (kind, name, labels, _, _) in table.items():
         references = [other, world.cluster.owner(kind, name, "shop", labels=labels)] if kind else [other]
         pods[word] = world.running(f"owned-{word}", owners=references, labels=labels)
-    world.spanwire(*ports(*pods.values()))
+    standard(world)
     problems = []
     for word, pod in pods.items():
         *_, attributes, service = table[word]
-        found = world.resource(pod.only)
+        found = world.known(pod.only)
         if word != "statefulset":
             attributes = {"k8s.statefulset.name": None, **attributes}
         problems += [f"{word}: {one}" for one in differences(found, {**attributes, "service.name": service})]
@@ -101,11 +106,11 @@ def order_of_service_names(world, say):
         "owner": (dict(labels=template), ("named-by-owner", "shop", None, "shop.order-owner.app")),
         "pod": (dict(owners=()), ("order-pod", "shop", None, "shop.order-pod.app"))}
     pods = {word: world.running(f"order-{word}", **{"owners": [owner], **settings}) for word, (settings, _) in table.items()}
-    world.spanwire(*ports(*pods.values()))
+    standard(world)
     problems = []
     for word, pod in pods.items():
         expected = zip(("service.name", "service.namespace", "service.version", "service.instance.id"), table[word][1])
-        problems += [f"{word}: {one}" for one in differences(world.resource(pod.only), {key: value for key, value in expected if value is not ...})]
+        problems += [f"{word}: {one}" for one in differences(world.known(pod.only), {key: value for key, value in expected if value is not ...})]
     return problems
 
 
@@ -115,9 +120,9 @@ def names_of_an_entry(world, say):
     annotations = {ANNOTATION + "service.name": "by-annotation", ANNOTATION + "service.namespace": "space-by-annotation"}
     pod = world.running("entry", annotations=annotations)
     own = world.running("entry-own", annotations=annotations, environment={"OTEL_SERVICE_NAME": "own"})
-    world.spanwire(instrument=[{"k8s_pod_name": "entry*", "name": "by-entry", "namespace": "space-by-entry"}])
-    return (differences(world.resource(pod.only), {"service.name": "by-entry", "service.namespace": "space-by-entry", "k8s.pod.name": "entry"}) +
-            differences(world.resource(own.only), {"service.name": "own", "service.namespace": "space-by-entry"}))
+    standard(world)
+    return (differences(world.known(pod.only), {"service.name": "by-entry", "service.namespace": "space-by-entry", "k8s.pod.name": "entry"}) +
+            differences(world.known(own.only), {"service.name": "own", "service.namespace": "space-by-entry"}))
 
 
 @case
@@ -125,10 +130,31 @@ def annotations_are_attributes(world, say):
     annotations = {ANNOTATION + "team": "checkout ünïcode", ANNOTATION + "deployment.environment.name": "staging",
                    ANNOTATION + "empty": "", "other.example/team": "no", "team2": "no"}
     pod = world.running("annotated", annotations=annotations)
-    world.spanwire(*ports(pod))
-    found = world.resource(pod.only)
+    standard(world)
+    found = world.known(pod.only)
     return (differences(found, {"team": "checkout ünïcode", "deployment.environment.name": "staging", "team2": None, "k8s.pod.name": "annotated"}) +
             [f"{key} is an attribute" for key in found if "other.example" in key or ANNOTATION in key])
+
+
+CHOSEN = {"service.name": ["example.com/none", "example.com/app"], "service.namespace": ["example.com/space"],
+          "service.version": ["example.com/tag"], "team.name": ["example.com/team"]}
+
+
+def by_labels(world):
+    """Traces services in containers and outside of them."""
+    return world.shared("labels", instrument=[{"cmd_args": "*kube/service.py*"}],
+                        settings={"attributes.kubernetes.resource_labels": json.dumps(CHOSEN)})
+
+
+@case
+def process_outside_of_containers(world, say):
+    """A daemon of the node: it has the names that it has without a cluster."""
+    by_labels(world)
+    daemon = world.container("system.slice/rig-daemon.service")
+    found, late = world.arrival(daemon)
+    wrong = [key for key in found or {} if key.startswith(("k8s.pod", "k8s.container", "k8s.namespace", "container."))]
+    say(f"its span after {late:.1f} s")
+    return ([f"it has {key}" for key in wrong] if found else ["no span came"]) + ([] if late < 1.9 else [f"its span waited {late:.1f} s"])
 
 
 @case
@@ -136,10 +162,8 @@ def labels_by_configuration(world, say):
     labels = {INSTANCE: "by-instance", "example.com/app": "by-own-label", "example.com/space": "own-space", "example.com/tag": "v7",
               "example.com/team": "t1"}
     pod = world.running("configured", labels=labels)
-    chosen = {"service.name": ["example.com/none", "example.com/app"], "service.namespace": ["example.com/space"],
-              "service.version": ["example.com/tag"], "team.name": ["example.com/team"]}
-    world.spanwire(*ports(pod), settings={"attributes.kubernetes.resource_labels": json.dumps(chosen)})
-    return differences(world.resource(pod.only), {
+    by_labels(world)
+    return differences(world.known(pod.only), {
         "service.name": "by-own-label", "service.namespace": "own-space", "service.version": "v7", "team.name": "t1"})
 
 
@@ -147,10 +171,10 @@ def labels_by_configuration(world, say):
 def containers_of_one_pod(world, say):
     """Each has its own name and instance; a sidecar is an init container that goes on."""
     pod = world.running("several", containers=("app", "proxy"), init=("sidecar",))
-    world.spanwire(*ports(pod))
+    standard(world)
     problems = []
     for name, container in pod.containers.items():
-        problems += differences(world.resource(container), {
+        problems += differences(world.known(container), {
             "k8s.container.name": name, "container.id": pod.ids[name], "service.instance.id": f"shop.several.{name}", "service.name": "several"})
     return problems
 
@@ -159,27 +183,8 @@ def containers_of_one_pod(world, say):
 def two_processes_of_a_container(world, say):
     """One that was there before, and one that `kubectl exec` starts."""
     pod = world.running("exec")
-    world.spanwire(instrument=[{"k8s_namespace": "shop"}])
+    standard(world)
     second = world.container(pod.only.group)
     wait_for(lambda: world.arrival(second)[0], 3)
     return [problem for container in (pod.only, second) for problem in differences(
-        world.resource(container), {"k8s.pod.name": "exec", "k8s.container.name": "app", "service.instance.id": "shop.exec.app"})]
-
-
-@case
-def cluster_name_by_setting(world, say):
-    pod = world.running("cluster-name")
-    world.spanwire(*ports(pod), settings={"attributes.kubernetes.cluster_name": "by-setting"})
-    first = world.resource(pod.only).get("k8s.cluster.name")
-    return [] if first == "by-setting" else [f"k8s.cluster.name is {first!r}"]
-
-
-@case
-def process_outside_of_containers(world, say):
-    """A daemon of the node, beside a pod: it has the names that it has without a cluster."""
-    pod, daemon = world.running("beside"), world.container(os.path.join("system.slice", "rig-daemon.service"))
-    world.spanwire("--port", f"{pod.only.port},{daemon.port}")
-    found, late = world.arrival(daemon)
-    wrong = [key for key in found or {} if key.startswith(("k8s.pod", "k8s.container", "k8s.namespace", "container."))]
-    say(f"its span after {late:.1f} s")
-    return ([f"it has {key}" for key in wrong] if found else ["no span came"]) + ([] if late < 1.9 else [f"its span waited {late:.1f} s"])
+        world.known(container), {"k8s.pod.name": "exec", "k8s.container.name": "app", "service.instance.id": "shop.exec.app"})]

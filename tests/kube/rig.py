@@ -112,7 +112,8 @@ class World:
         self.cluster.running(self.own_pod, {"spanwire": own}, address="10.0.0.9")
         self.own_group = self.groups.make(systemd_driver(self.own_pod["metadata"]["uid"], own))
         self.number = 0
-        self.cases = contextlib.ExitStack()
+        self.logs, self.long, self.usual, self.took = [], {}, None, None
+        self.cases, self.long_stack = contextlib.ExitStack(), contextlib.ExitStack()
 
     def path(self, word="r"):
         """A request path that no other case uses."""
@@ -169,7 +170,9 @@ class World:
             prefix += self.in_cluster(files or self.files(), host_name)
         if node:
             variables["SPANWIRE_NODE_NAME"] = node
+        started = time.monotonic()
         begun = Tracer(*arguments, settings=settings, environment={**variables, **(environment or {})}, prefix=prefix)
+        self.took = time.monotonic() - started
         self.cases.callback(lambda: self.logs.append(end(begun)))
         return begun
 
@@ -185,6 +188,14 @@ class World:
         found = self.arrival(container, limit)[0]
         if found is None:
             raise LookupError("no span came")
+        return found
+
+    def known(self, container, limit=4):
+        """The resource of a process, once it has the container's name: a kubelet tells of that after the start."""
+        found = {}
+        deadline = time.monotonic() + limit
+        while "k8s.container.name" not in found and time.monotonic() < deadline:
+            found = self.resource(container)
         return found
 
     def silent(self, containers, pause=1.0):
@@ -214,7 +225,22 @@ class World:
             yield
         finally:
             self.cases.close()
+            self.logs += [begun.log.read_text() for begun in self.long.values()]
             self.plane.revive()
+
+    def shared(self, key, **settings):
+        """A spanwire that several cases use one after the other, as loading its programs takes longer than most of them."""
+        if key not in self.long:
+            before, self.cases = self.cases, self.long_stack
+            try:
+                self.long[key] = self.spanwire(**settings)
+            finally:
+                self.cases = before
+        return self.long[key]
+
+    def end_shared(self):
+        self.long_stack.close()
+        self.long.clear()
 
     @contextlib.contextmanager
     def alone(self):
@@ -231,6 +257,7 @@ class World:
 
     def close(self):
         self.cases.close()
+        self.end_shared()
         self.stack.close()
 
 

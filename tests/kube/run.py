@@ -43,7 +43,11 @@ def main():
     world = World()
     try:
         print(f"       API server {world.plane.version}, ready after {world.started_in:.1f} s", flush=True)
+        part = None
         for name, function in chosen.items():
+            if part not in (None, function.__module__):
+                world.end_shared()
+            part = function.__module__
             begun = time.monotonic()
             said = []
             try:

@@ -7,7 +7,7 @@ from rig import case, wait_for
 SYSTEM_NAMESPACES = ("kube-system", "kube-node-lease", "local-path-storage", "cert-manager", "monitoring", "gke-connect", "gke-gmp-system",
                      "gke-managed-cim", "gke-managed-filestorecsi", "gke-managed-metrics-server", "gke-managed-system", "gke-system",
                      "gke-managed-volumepopulator", "gatekeeper-system")
-PYTHON = "*/python3*"
+PYTHON, SERVICE = "*/python3*", "*kube/service.py*"
 
 
 def workloads(world):
@@ -52,32 +52,33 @@ def spans_of(world, pods, limit=3):
     return {word: span["resource"]["service.name"] for word, span in spans.items() if span}
 
 
+def traced_or_not(got, expected, words):
+    return [f"{word} is {'' if word in got else 'not '}traced" for word in words if (word in got) != (word in expected)]
+
+
 @case
 def selected_by_each_condition(world, say):
-    """One entry for each, with a name that says which one held."""
-    pods = workloads(world)
-    world.spanwire(instrument=[{condition: value, "name": f"by-{condition}"} for condition, value in CONDITIONS.items()])
+    """One entry for each, with a name that says which one held; and one with several conditions, which all have to."""
+    pods = workloads(world) | {"both": world.running("and-both", labels={"a": "1"}), "one": world.running("and-one", labels={"a": "2"}),
+                               "another": world.running("not-this", labels={"a": "1"})}
+    entries = [{condition: value, "name": f"by-{condition}"} for condition, value in CONDITIONS.items()]
+    both = {"k8s_pod_name": "and-*", "k8s_pod_labels": {"a": "1"}, "exe_path": PYTHON, "open_ports": "1-65535", "name": "by-both"}
+    world.spanwire(instrument=[*entries, both])
     got = spans_of(world, pods, 2.5)
-    expected = {word: f"by-{word}" for word in CONDITIONS}
+    expected = {word: f"by-{word}" for word in [*CONDITIONS, "both"]}
     return [f"{word}: {got.get(word, 'not traced')}, not {expected.get(word, 'not traced')}" for word in pods if got.get(word) != expected.get(word)]
 
 
 @case
 def excluded_by_each_condition(world, say):
-    pods = workloads(world)
-    world.spanwire(instrument=[{"k8s_namespace": "*"}],
-                   settings={"discovery.exclude_instrument": json.dumps([{condition: value} for condition, value in CONDITIONS.items()])})
-    got = spans_of(world, pods, 2.5)
-    return [f"{word} is {'' if word in got else 'not '}traced" for word in pods if (word in got) != (word == "none")]
-
-
-@case
-def all_conditions_of_an_entry_hold(world, say):
-    pods = {"both": world.running("and-both", labels={"a": "1"}), "one": world.running("and-one", labels={"a": "2"}),
-            "other": world.running("not-this", labels={"a": "1"})}
-    world.spanwire(instrument=[{"k8s_pod_name": "and-*", "k8s_pod_labels": {"a": "1"}, "exe_path": PYTHON, "open_ports": "1-65535"}])
-    got = spans_of(world, pods, 2.5)
-    return [f"{word} is {'' if word in got else 'not '}traced" for word in pods if (word in got) != (word == "both")]
+    """Another default of what is excluded takes the place of the system's namespaces."""
+    for name in ("kube-system", "monitoring"):
+        world.cluster.namespace(name)
+    pods = workloads(world) | {name: world.running("system", namespace=name) for name in ("kube-system", "monitoring")}
+    world.spanwire(instrument=[{"k8s_namespace": "*"}], settings={
+        "discovery.exclude_instrument": json.dumps([{condition: value} for condition, value in CONDITIONS.items()]),
+        "discovery.default_exclude_instrument": json.dumps([{"k8s_namespace": "monitoring"}])})
+    return traced_or_not(spans_of(world, pods, 2.5), ("none", "kube-system"), pods)
 
 
 @case
@@ -85,36 +86,20 @@ def containers_only(world, say):
     """A service of the host is left alone, one in a pod that nobody knows yet is not."""
     pod, daemon = world.running("contained"), world.container("system.slice/rig-host.service")
     hidden = world.container("system.slice/docker-" + "ab" * 32 + ".scope")
-    world.spanwire(instrument=[{"exe_path": PYTHON, "cmd_args": "*BaseHTTPRequestHandler*", "containers_only": True}])
+    world.spanwire(instrument=[{"exe_path": PYTHON, "cmd_args": SERVICE, "containers_only": True}])
     paths = {word: world.path(word) for word in ("pod", "daemon", "container")}
     for container, path in zip((pod.only, daemon, hidden), paths.values()):
         container.ask(path)
     wait_for(lambda: all(world.collector.server_span(paths[word]) for word in ("pod", "container")), 4)
     got = {word for word, path in paths.items() if world.collector.server_span(path)}
-    return [f"{word} is {'' if word in got else 'not '}traced" for word in paths if (word in got) != (word != "daemon")]
+    return traced_or_not(got, ("pod", "container"), paths)
 
 
 @case
 def system_namespaces_are_excluded(world, say):
-    """By default, where an entry takes all namespaces; and no longer where the default is replaced."""
+    """By default, where an entry takes all namespaces."""
     for name in SYSTEM_NAMESPACES:
         world.cluster.namespace(name)
     pods = {name: world.running("system", namespace=name) for name in SYSTEM_NAMESPACES} | {"shop": world.running("system")}
-    with world.alone():
-        world.spanwire(instrument=[{"k8s_namespace": "*"}])
-        first = spans_of(world, pods, 2.5)
-    with world.alone():
-        world.spanwire(instrument=[{"k8s_namespace": "*"}],
-                       settings={"discovery.default_exclude_instrument": json.dumps([{"k8s_namespace": "monitoring"}])})
-        second = spans_of(world, pods, 2.5)
-    problems = [f"{name} is traced" for name in SYSTEM_NAMESPACES if name in first] + ([] if "shop" in first else ["shop is not traced"])
-    return problems + [f"without the default, {name} is {'' if name in second else 'not '}traced"
-                       for name in pods if (name in second) == (name == "monitoring")]
-
-
-@case
-def no_namespace_by_kubernetes_off(world, say):
-    """Conditions that nothing can tell select nothing."""
-    pod = world.running("untold")
-    world.spanwire(instrument=[{"k8s_namespace": "shop"}], settings={"attributes.kubernetes.enable": "false"})
-    return [f"{name} is traced" for name in world.silent({"the pod": pod.only})]
+    world.spanwire(instrument=[{"k8s_namespace": "*"}])
+    return traced_or_not(spans_of(world, pods, 2.5), ("shop",), pods)
