@@ -141,7 +141,7 @@ def no_right_and_then_granted(world, say):
 @case
 def token_expired_and_rotated(world, say):
     """401, until the kubelet brings another."""
-    expired = world.plane.signed("spanwire", "spanwire", world.account["metadata"]["uid"], 60, begun=-120)
+    expired = world.plane.signed("spanwire", "spanwire", world.account["metadata"]["uid"], 60, begun=-600)
     pod, files = world.running("expired"), world.files(expired)
     tracer, problems = starts(world, *ports(pod), files=files)
     problems += without_it(world, say, tracer, pod, {}, pause=3)

@@ -24,8 +24,8 @@ def rig_rights_and_tokens(world, say):
     pods, uid = "/api/v1/pods?limit=1", world.account["metadata"]["uid"]
     mine = world.cluster.token_of("spanwire", "spanwire")
     world.cluster.account("spanwire", "nobody")
-    signed = {begun: world.plane.signed("spanwire", "spanwire", uid, 60, begun) for begun in (0, -120)}
-    expected = {"TokenRequest": (mine, "GET", pods, 200), "signed": (signed[0], "GET", pods, 200), "expired": (signed[-120], "GET", pods, 401),
+    signed = {begun: world.plane.signed("spanwire", "spanwire", uid, 60, begun) for begun in (0, -600)}
+    expected = {"TokenRequest": (mine, "GET", pods, 200), "signed": (signed[0], "GET", pods, 200), "expired": (signed[-600], "GET", pods, 401),
                 "none": ("", "GET", pods, 401), "another account": (world.cluster.token_of("spanwire", "nobody"), "GET", pods, 403),
                 "a right it lacks": (mine, "GET", "/api/v1/secrets", 403), "writing": (mine, "DELETE", f"/api/v1/nodes/{NODE}", 403)}
     got = {name: status_of(Cluster(world.plane, token=token or "-"), method, path) for name, (token, method, path, _) in expected.items()}

@@ -62,7 +62,7 @@ def main():
             counts["failed" if problems else "passed"] += 1
             print(f"{'FAILED' if problems else 'ok':<7}{name} ({time.monotonic() - begun:.1f} s){''.join(f'; {one}' for one in said)}", flush=True)
             for problem in problems[:8]:
-                print(f"       {problem}")
+                print(f"       {problem[:400]}")
             if len(problems) > 8:
                 print(f"       and {len(problems) - 8} more")
             for log in world.logs if problems else ():
