@@ -76,7 +76,7 @@ class ControlPlane:
 
     def certificates(self):
         self.issue("ca", "/CN=spanwire-test-ca", "keyUsage=critical,keyCertSign,cRLSign")
-        self.issue("server", "/CN=kube-apiserver", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc",
+        self.issue("server", "/CN=kube-apiserver", "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost,DNS:kubernetes.default.svc",
                    "basicConstraints=critical,CA:FALSE")
         self.openssl("genrsa", "-out", "accounts.key", "2048")
 
@@ -91,10 +91,10 @@ class ControlPlane:
                                "--advertise-client-urls", url, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
                                "--initial-cluster", f"default={peer}", "--unsafe-no-fsync", "--log-level", "warn")
 
-    def launch(self, port, *flags):
+    def launch(self, port, *flags, address="127.0.0.1"):
         return self.begin(
             "apiserver.log", self.apiserver_binary, f"--etcd-servers=http://127.0.0.1:{self.etcd_port}", f"--secure-port={port}",
-            "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/24",
+            f"--bind-address={address}", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/24",
             "--tls-cert-file=server.crt", "--tls-private-key-file=server.key", "--client-ca-file=ca.crt", "--token-auth-file=tokens.csv",
             "--authorization-mode=RBAC", "--anonymous-auth=false", f"--service-account-issuer={ISSUER}", f"--api-audiences={ISSUER}",
             "--service-account-signing-key-file=accounts.key", "--service-account-key-file=accounts.key",
@@ -108,13 +108,13 @@ class ControlPlane:
     def context(self):
         return ssl.create_default_context(cafile=str(self.directory / "ca.crt"))
 
-    def wait_ready(self, process, port, limit=40):
+    def wait_ready(self, process, port, address="127.0.0.1", limit=40):
         deadline = time.monotonic() + limit
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"kube-apiserver does not become ready:\n{(self.directory / 'apiserver.log').read_text()[-2000:]}")
             with contextlib.suppress(OSError, http.client.HTTPException):
-                call = http.client.HTTPSConnection("127.0.0.1", port, context=self.context(), timeout=5)
+                call = http.client.HTTPSConnection(address, port, context=self.context(), timeout=5)
                 call.request("GET", "/readyz", headers={"Authorization": f"Bearer {self.admin_token}"})
                 status = call.getresponse().status
                 call.close()
@@ -123,12 +123,12 @@ class ControlPlane:
             time.sleep(0.1)
 
     @contextlib.contextmanager
-    def second(self):
+    def second(self, address="127.0.0.1"):
         """Another API server on the same etcd: the port it listens on."""
         port = free_port()
-        process = self.launch(port)
+        process = self.launch(port, address=address)
         try:
-            self.wait_ready(process, port)
+            self.wait_ready(process, port, address)
             yield port
         finally:
             process.kill()

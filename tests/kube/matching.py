@@ -2,12 +2,13 @@
 import base64
 import os
 import secrets
+import socket
 import subprocess
 
 from kubelet import cgroupfs_driver, hierarchy, systemd_driver
 from lib import tracer
 from names import ports, standard
-from rig import case, differences, wait_for, warnings
+from rig import Skip, case, differences, wait_for, warnings
 
 
 def quality(driver, name):
@@ -85,6 +86,19 @@ def kubeconfig_with_files(world, say):
     world.plane.kubeconfig(path, {"client-certificate": "filed.crt", "client-key": "filed.key"})
     world.spanwire(*ports(pod), outside=True, environment={"KUBECONFIG": str(path)}, settings={"attributes.kubernetes.cluster_name": "by-setting"})
     return differences(world.resource(pod.only), {"k8s.pod.name": "filed", "k8s.cluster.name": "by-setting"})
+
+
+@case
+def server_on_ipv6(world, say):
+    """KUBERNETES_SERVICE_HOST has no brackets."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        raise Skip(f"no IPv6 here: {error}") from error
+    pod = world.running("six")
+    with world.plane.second("::1") as port:
+        world.spanwire(*ports(pod), host="::1", port=port)
+        return differences(world.resource(pod.only), {"k8s.pod.name": "six"})
 
 
 @case

@@ -3,7 +3,7 @@ import threading
 import time
 
 from cluster import ApiError, Cluster, plural
-from rig import NODE, case, wait_for
+from rig import NODE, RULES, case, wait_for
 
 
 def status_of(cluster, method, path):
@@ -21,10 +21,10 @@ def rig_server_starts_in_time(world, say):
 
 @case
 def rig_rights_and_tokens(world, say):
-    pods, uid = "/api/v1/pods?limit=1", world.account["metadata"]["uid"]
-    mine = world.cluster.token_of("spanwire", "spanwire")
+    pods, uid = "/api/v1/pods?limit=1", world.cluster.account("spanwire", "probe", RULES)["metadata"]["uid"]
+    mine = world.cluster.token_of("spanwire", "probe")
     world.cluster.account("spanwire", "nobody")
-    signed = {begun: world.plane.signed("spanwire", "spanwire", uid, 60, begun) for begun in (0, -600)}
+    signed = {begun: world.plane.signed("spanwire", "probe", uid, 60, begun) for begun in (0, -600)}
     expected = {"TokenRequest": (mine, "GET", pods, 200), "signed": (signed[0], "GET", pods, 200), "expired": (signed[-600], "GET", pods, 401),
                 "none": ("", "GET", pods, 401), "another account": (world.cluster.token_of("spanwire", "nobody"), "GET", pods, 403),
                 "a right it lacks": (mine, "GET", "/api/v1/secrets", 403), "writing": (mine, "DELETE", f"/api/v1/nodes/{NODE}", 403)}

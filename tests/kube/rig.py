@@ -157,8 +157,8 @@ class World:
         at = Path(self.cases.enter_context(tempfile.TemporaryDirectory(prefix="spanwire-account-")), "account")
         return account_directory(at, self.plane, token or self.cluster.token_of("spanwire", "spanwire"), namespace)
 
-    def spanwire(self, *arguments, instrument=None, files=None, port=None, node=NODE, host_name=None, settings=None, environment=None, outside=False,
-                 before=()):
+    def spanwire(self, *arguments, instrument=None, files=None, host="127.0.0.1", port=None, node=NODE, host_name=None, settings=None,
+                 environment=None, outside=False, before=()):
         """`outside`: with nothing that says it is in a cluster."""
         settings = dict(settings or {})
         if instrument is not None:
@@ -166,7 +166,7 @@ class World:
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.collector.port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
         prefix = list(before)
         if not outside:
-            variables |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(port or self.plane.port)}
+            variables |= {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": str(port or self.plane.port)}
             prefix += self.in_cluster(files or self.files(), host_name)
         if node:
             variables["SPANWIRE_NODE_NAME"] = node
