@@ -170,10 +170,11 @@ class World:
             prefix += self.in_cluster(files or self.files(), host_name)
         if node:
             variables["SPANWIRE_NODE_NAME"] = node
-        started = time.monotonic()
-        begun = Tracer(*arguments, settings=settings, environment={**variables, **(environment or {})}, prefix=prefix)
-        self.took = time.monotonic() - started
+        begun, started = Tracer.__new__(Tracer), time.monotonic()
+        # Ahead of its start, which can be interrupted.
         self.cases.callback(lambda: self.logs.append(end(begun)))
+        begun.__init__(*arguments, settings=settings, environment={**variables, **(environment or {})}, prefix=prefix)
+        self.took = time.monotonic() - started
         return begun
 
     def arrival(self, container, limit=2 + SLACK, path=None):
@@ -276,6 +277,8 @@ class Running:
 
 def end(begun):
     """Its log."""
+    if not hasattr(begun, "process"):
+        return ""
     if begun.process.poll() is None:
         begun.process.terminate()
         try:

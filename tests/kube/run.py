@@ -24,6 +24,14 @@ ERRORS = (OSError, LookupError, RuntimeError, ValueError, rig.ApiError, http.cli
 TOOLS = ("unshare", "hostname", "openssl", "strace")
 
 
+class Stopped(BaseException):
+    pass
+
+
+def stop(status):
+    raise Stopped(status)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", help="of spanwire")
@@ -38,7 +46,8 @@ def main():
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
         print(f"skipped {len(chosen)} tests: {missing[0]} is not there")
         return 3
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, lambda *_: stop(143))
+    signal.signal(signal.SIGINT, lambda *_: stop(130))
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     world = World()
     try:
@@ -67,8 +76,13 @@ def main():
                 print(f"       and {len(problems) - 8} more")
             for log in world.logs if problems else ():
                 print("\n".join(f"       | {line}" for line in log.splitlines()[-12:]))
+    except Stopped as stopped:
+        return stopped.args[0]
     finally:
         world.close()
+    for path in world.left:  # whatever runs in it was not ended
+        print(f"FAILED the end: {path} is left")
+        counts["failed"] += 1
     print(", ".join(f"{count} {word}" for word, count in counts.items()))
     return int(bool(counts["failed"]))
 
