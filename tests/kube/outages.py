@@ -7,14 +7,15 @@ import time
 from cluster import Cluster, rotate
 from lib.tracer import free_port
 from names import ports
-from rig import RULES, SLACK, case, differences, warnings
+from rig import RULES, SLACK, Wire, case, differences, warnings
 
 BOUND, RECOVERY = 2 + SLACK, 45
+SOON = {"OTEL_EBPF_KUBE_RECONNECT_INITIAL_INTERVAL": "500ms"}  # twice as long with every try
 ALL = [{"exe_path": "*/python3*", "containers_only": True}]
 
 
 def kube_metrics(tracer):
-    return {name: value for name, value in tracer.metrics().items() if "kube" in name.lower()}
+    return {name: value for name, value in tracer.metrics().items() if "kube" in name and "fail" in name}
 
 
 def told(tracer, before, since=0):
@@ -52,7 +53,7 @@ def starts(world, *arguments, **settings):
         with world.alone():
             world.spanwire("--port", "1", outside=True)
         world.usual = world.took
-    tracer = world.spanwire(*arguments, **settings)
+    tracer = world.spanwire(*arguments, environment=SOON, **settings)
     return tracer, [] if world.took < 2 * world.usual + 3 else [f"ready after {world.took:.1f} s, usually {world.usual:.1f} s"]
 
 
@@ -91,7 +92,7 @@ def server_stopped_before_the_start(world, say):
 def server_stopped_while_it_runs(world, say):
     """A watch that says nothing more; the pod that came meanwhile is known afterwards."""
     pod = world.running("known")
-    world.spanwire(instrument=ALL)
+    world.spanwire(instrument=ALL, environment=SOON)
     problems = [] if world.until_known(pod.only, pod.pod, 5) is not None else ["not known before"]
     world.plane.signal(signal.SIGSTOP)
     problems += in_time(world, pod.only, {"k8s.pod.name": "known"})
@@ -153,7 +154,7 @@ def token_expired_and_rotated(world, say):
 def history_compacted(world, say):
     """410 Gone: what happened while the server was away is read anew, deletions too."""
     stays, goes = world.running("stays"), world.running("goes")
-    tracer = world.spanwire(instrument=ALL)
+    tracer = world.spanwire(instrument=ALL, environment=SOON)
     problems = [f"{pod.pod['metadata']['name']} is not known before" for pod in (stays, goes) if world.until_known(pod.only, pod.pod, 5) is None]
     world.plane.kill()
     with world.plane.second() as port:
@@ -176,20 +177,16 @@ def history_compacted(world, say):
 
 
 @case
-def watch_ended_by_the_server(world, say):
-    """As it does with every watch after some minutes: no outage, and nothing to warn of."""
-    world.plane.kill()
-    world.plane.start("--min-request-timeout=1")
-    pod = world.running("ended")
-    since = world.plane.audit.stat().st_size
-    tracer = world.spanwire(instrument=ALL)
-    problems = [] if world.until_known(pod.only, pod.pod, 5) is not None else ["not known"]
-    time.sleep(4)
-    watches = len([entry for entry in world.asked(since) if entry["verb"] == "watch" and entry["objectRef"]["resource"] == "pods"])
-    late = world.running("after-the-end")
-    problems += [] if world.until_known(late.only, late.pod, 5) is not None else ["a later pod is not known"]
-    lists = len([entry for entry in world.asked(since) if entry["verb"] == "list" and entry["objectRef"]["resource"] == "pods"])
-    world.plane.kill()  # the next one has the usual timeout
-    say(f"{watches} watches, {lists} lists")
-    return (problems + ([f"warns: {line}" for line in warnings(tracer)]) + ([] if lists <= 2 else [f"{lists} lists"]) +
-            ([] if watches >= 1 else ["no watch ended"]))
+def connection_cut(world, say):
+    """The server is there, the connection is not."""
+    wire = Wire(world.plane.port)
+    world.cases.callback(wire.close)
+    first, since = world.running("before-the-cut"), world.plane.audit.stat().st_size
+    tracer = world.spanwire(instrument=ALL, port=wire.port, environment=SOON)
+    problems = [] if world.until_known(first.only, first.pod, 5) is not None else ["not known before"]
+    problems += [] if wire.cut() else ["there was no connection"]
+    second = world.running("after-the-cut")
+    problems += recovers(world, say, second.only, second.pod)
+    asked = [entry["verb"] for entry in world.asked(since) if entry["objectRef"]["resource"] == "pods" and entry["verb"] in ("list", "watch")]
+    say(f"{asked.count('list')} lists, {asked.count('watch')} watches")
+    return problems + ([] if asked.count("watch") >= 1 else [f"asked {asked}"]) + ([] if len(warnings(tracer)) <= 1 else [f"{len(warnings(tracer))} warnings"])

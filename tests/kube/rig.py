@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -85,6 +86,44 @@ class Collector:
         self.process.kill()
         self.process.wait()
         self.file.close()
+
+
+class Wire:
+    """Between spanwire and the API server, byte by byte; what goes over it can be cut."""
+
+    def __init__(self, port):
+        self.to, self.ends, self.listener = port, [], socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near = self.listener.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self.to))
+                self.ends += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self.carry, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def carry(one, other):
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def cut(self):
+        """As a load balancer does that thinks a connection idle; how many there were."""
+        ends, self.ends = self.ends, []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        return len(ends) // 2
+
+    def close(self):
+        self.listener.close()
+        self.cut()
 
 
 class World:
@@ -209,11 +248,12 @@ class World:
         return [name for path, name in paths.items() if self.collector.server_span(path)]
 
     def until_known(self, container, pod, limit):
-        """Seconds until a request's span names the pod, or None."""
+        """Seconds until a request's span names the pod, or None. The uid alone would be no news: it is in the cgroup's path."""
+        wanted = {"k8s.pod.name": pod["metadata"]["name"], "k8s.pod.uid": pod["metadata"]["uid"]}
         begun = time.monotonic()
         while time.monotonic() < begun + limit:
             found = self.arrival(container)[0]
-            if found and found.get("k8s.pod.uid") == pod["metadata"]["uid"]:
+            if found and not differences(found, wanted):
                 return time.monotonic() - begun
             time.sleep(0.1)
         return None
