@@ -94,7 +94,8 @@ class ControlPlane:
     def launch(self, port, *flags, address="127.0.0.1"):
         return self.begin(
             "apiserver.log", self.apiserver_binary, f"--etcd-servers=http://127.0.0.1:{self.etcd_port}", f"--secure-port={port}",
-            f"--bind-address={address}", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/24",
+            f"--bind-address={address}", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+            "--service-cluster-ip-range=10.96.0.0/24",
             "--tls-cert-file=server.crt", "--tls-private-key-file=server.key", "--client-ca-file=ca.crt", "--token-auth-file=tokens.csv",
             "--authorization-mode=RBAC", "--anonymous-auth=false", f"--service-account-issuer={ISSUER}", f"--api-audiences={ISSUER}",
             "--service-account-signing-key-file=accounts.key", "--service-account-key-file=accounts.key",

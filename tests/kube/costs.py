@@ -13,7 +13,8 @@ PODS, LOCAL = 10_000, 250
 def nothing_but_server_and_collector(world, say):
     """Every address that it connects or sends to, by strace."""
     pod, trace = world.running("traced-calls"), world.directory / "strace"
-    world.spanwire(*ports(pod), before=["strace", "-D", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none", "-o", str(trace)])
+    strace = ["strace", "-D", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none", "-o", str(trace)]
+    world.spanwire(*ports(pod), before=strace)
     found = world.resource(pod.only, 6)
     time.sleep(1)
     text = trace.read_text()

@@ -189,4 +189,5 @@ def connection_cut(world, say):
     problems += recovers(world, say, second.only, second.pod)
     asked = [entry["verb"] for entry in world.asked(since) if entry["objectRef"]["resource"] == "pods" and entry["verb"] in ("list", "watch")]
     say(f"{asked.count('list')} lists, {asked.count('watch')} watches")
-    return problems + ([] if asked.count("watch") >= 1 else [f"asked {asked}"]) + ([] if len(warnings(tracer)) <= 1 else [f"{len(warnings(tracer))} warnings"])
+    problems += [] if "watch" in asked else [f"asked {asked}"]
+    return problems + ([] if len(warnings(tracer)) <= 1 else [f"{len(warnings(tracer))} warnings"])
