@@ -6,10 +6,6 @@ from names import ANNOTATION, INSTANCE, standard
 from rig import SLACK, case, differences, wait_for
 
 
-def selective(world):
-    return world.shared("selective", instrument=[{"k8s_namespace": "shop", "k8s_pod_name": "sel-late-*"}, {"k8s_pod_labels": {"trace": "yes"}}])
-
-
 def started_early(world, name, **settings):
     """A process whose pod the API server does not know yet; `uid` is learnt when it is made, so the container's id leads to it."""
     one = identity()
@@ -58,15 +54,6 @@ def resource_is_completed_later(world, say):
     pod = known()
     took = world.until_known(container, pod, 5)
     return ([] if first else ["no first span came"]) + ([] if took is not None else ["its pod stays unknown"])
-
-
-@case
-def selected_once_its_pod_is_known(world, say):
-    selective(world)
-    container, known = started_early(world, "sel-late-1")
-    problems = [f"{name} is traced" for name in world.silent({"a process of no known pod": container})]
-    took = world.until_known(container, known(), 5)
-    return problems + ([] if took is not None else ["not traced with its pod"])
 
 
 @case
@@ -140,15 +127,6 @@ def labels_and_annotations_that_change(world, say):
 
 
 @case
-def selected_by_a_label_that_comes(world, say):
-    pod = world.running("to-be-labelled")
-    selective(world)
-    problems = [f"{name} is traced" for name in world.silent({"the pod without the label": pod.only})]
-    world.cluster.change(pod.pod, labels={"trace": "yes"})
-    return problems + ([] if world.until_known(pod.only, pod.pod, 5) is not None else ["not traced with the label"])
-
-
-@case
 def reload_keeps_pods(world, say):
     """SIGHUP reads the selection anew; what is known of pods stays."""
     pod = world.running("reloaded")
@@ -158,3 +136,25 @@ def reload_keeps_pods(world, say):
     time.sleep(0.5)
     after = world.resource(pod.only)
     return [f"{when}: {one}" for when, found in (("before", before), ("after", after)) for one in differences(found, {"k8s.pod.name": "reloaded"})]
+
+
+def selective(world):
+    return world.shared("selective", instrument=[{"k8s_namespace": "shop", "k8s_pod_name": "sel-late-*"}, {"k8s_pod_labels": {"trace": "yes"}}])
+
+
+@case
+def selected_once_its_pod_is_known(world, say):
+    selective(world)
+    container, known = started_early(world, "sel-late-1")
+    problems = [f"{name} is traced" for name in world.silent({"a process of no known pod": container})]
+    took = world.until_known(container, known(), 5)
+    return problems + ([] if took is not None else ["not traced with its pod"])
+
+
+@case
+def selected_by_a_label_that_comes(world, say):
+    pod = world.running("to-be-labelled")
+    selective(world)
+    problems = [f"{name} is traced" for name in world.silent({"the pod without the label": pod.only})]
+    world.cluster.change(pod.pod, labels={"trace": "yes"})
+    return problems + ([] if world.until_known(pod.only, pod.pod, 5) is not None else ["not traced with the label"])

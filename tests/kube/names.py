@@ -136,6 +136,29 @@ def annotations_are_attributes(world, say):
             [f"{key} is an attribute" for key in found if "other.example" in key or ANNOTATION in key])
 
 
+@case
+def containers_of_one_pod(world, say):
+    """Each has its own name and instance; a sidecar is an init container that goes on."""
+    pod = world.running("several", containers=("app", "proxy"), init=("sidecar",))
+    standard(world)
+    problems = []
+    for name, container in pod.containers.items():
+        problems += differences(world.known(container), {
+            "k8s.container.name": name, "container.id": pod.ids[name], "service.instance.id": f"shop.several.{name}", "service.name": "several"})
+    return problems
+
+
+@case
+def two_processes_of_a_container(world, say):
+    """One that was there before, and one that `kubectl exec` starts."""
+    pod = world.running("exec")
+    standard(world)
+    second = world.container(pod.only.group)
+    wait_for(lambda: world.arrival(second)[0], 3)
+    return [problem for container in (pod.only, second) for problem in differences(
+        world.known(container), {"k8s.pod.name": "exec", "k8s.container.name": "app", "service.instance.id": "shop.exec.app"})]
+
+
 CHOSEN = {"service.name": ["example.com/none", "example.com/app"], "service.namespace": ["example.com/space"],
           "service.version": ["example.com/tag"], "team.name": ["example.com/team"]}
 
@@ -165,26 +188,3 @@ def labels_by_configuration(world, say):
     by_labels(world)
     return differences(world.known(pod.only), {
         "service.name": "by-own-label", "service.namespace": "own-space", "service.version": "v7", "team.name": "t1"})
-
-
-@case
-def containers_of_one_pod(world, say):
-    """Each has its own name and instance; a sidecar is an init container that goes on."""
-    pod = world.running("several", containers=("app", "proxy"), init=("sidecar",))
-    standard(world)
-    problems = []
-    for name, container in pod.containers.items():
-        problems += differences(world.known(container), {
-            "k8s.container.name": name, "container.id": pod.ids[name], "service.instance.id": f"shop.several.{name}", "service.name": "several"})
-    return problems
-
-
-@case
-def two_processes_of_a_container(world, say):
-    """One that was there before, and one that `kubectl exec` starts."""
-    pod = world.running("exec")
-    standard(world)
-    second = world.container(pod.only.group)
-    wait_for(lambda: world.arrival(second)[0], 3)
-    return [problem for container in (pod.only, second) for problem in differences(
-        world.known(container), {"k8s.pod.name": "exec", "k8s.container.name": "app", "service.instance.id": "shop.exec.app"})]

@@ -270,8 +270,10 @@ class World:
             self.plane.revive()
 
     def shared(self, key, **settings):
-        """A spanwire that several cases use one after the other, as loading its programs takes longer than most of them."""
+        """A spanwire that several cases use one after the other, as loading its programs takes longer than most of them. One at a time:
+        of two, each would have a span of every request."""
         if key not in self.long:
+            self.end_shared()
             before, self.cases = self.cases, self.long_stack
             try:
                 self.long[key] = self.spanwire(**settings)
