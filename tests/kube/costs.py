@@ -59,6 +59,9 @@ def memory(world, say):
     with_all = fresh(world)
     world.cluster.many("big", "here", lambda _: NODE, LOCAL)
     with_local = settled(tracer)
+    here = len(world.cluster.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{NODE}")["items"])
+    counted = {name: value for name, value in tracer.metrics().items() if "kube" in name and name.endswith("pods")}
+    problems += [] if list(counted.values()) == [here] else [f"{counted} of {here} pods are known"]
     fresh_local = fresh(world)
     problems += differences(world.resource(known.only), {"k8s.pod.name": "known-throughout"})
     rows = {f"{PODS} pods of other nodes at the start": (with_all - with_100, 1024),
