@@ -2,6 +2,7 @@
 import re
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from names import ports
 from rig import NODE, OTHER_NODES, case, differences
@@ -43,7 +44,7 @@ def fresh(world):
 
 @case
 def memory(world, say):
-    """10,000 pods elsewhere, their 20,000 events, and 250 pods here."""
+    """10,000 pods elsewhere, their 20,000 events; 250 pods here, and others in their place."""
     world.cluster.namespace("big")
     known = world.running("known-throughout")
     elsewhere = lambda number: OTHER_NODES[number % len(OTHER_NODES)]  # noqa: E731
@@ -57,8 +58,13 @@ def memory(world, say):
     say(f"{(PODS - 100) / (time.monotonic() - begun):.0f} pods a second")
     after_events = settled(tracer)
     with_all = fresh(world)
-    world.cluster.many("big", "here", lambda _: NODE, LOCAL)
+    pods = world.cluster.many("big", "here", lambda _: NODE, LOCAL)
     with_local = settled(tracer)
+    for name in ("again", "once-more"):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(world.cluster.delete, pods))
+        pods = world.cluster.many("big", name, lambda _: NODE, LOCAL)
+    with_others = settled(tracer)
     here = len(world.cluster.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{NODE}")["items"])
     counted = {name: value for name, value in tracer.metrics().items() if "kube" in name and name.endswith("pods")}
     problems += [] if list(counted.values()) == [here] else [f"{counted} of {here} pods are known"]
@@ -66,7 +72,8 @@ def memory(world, say):
     problems += differences(world.resource(known.only), {"k8s.pod.name": "known-throughout"})
     rows = {f"{PODS} pods of other nodes at the start": (with_all - with_100, 1024),
             f"{2 * PODS} events of other nodes": (after_events - throughout, 1024),
-            f"{LOCAL} pods here at the start": (fresh_local - with_all, 5120), f"{LOCAL} pods that come here": (with_local - after_events, 5120)}
+            f"{LOCAL} pods here at the start": (fresh_local - with_all, 5120), f"{LOCAL} pods that come here": (with_local - after_events, 5120),
+            f"{2 * LOCAL} that take their place": (with_others - with_local, 1024)}
     say(f"{with_100:.0f} KiB with 100 pods; " + ", ".join(f"{name} {grown:+.0f} KiB" for name, (grown, _) in rows.items()))
     return problems + [f"{name}: {grown:+.0f} KiB, not less than {limit}" for name, (grown, limit) in rows.items() if grown >= limit]
 
