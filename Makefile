@@ -5,7 +5,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export PATH := $(PATH):/usr/sbin:/usr/local/go/bin
 C_FILES = bpf/include/*.h bpf/*/*.bpf.c
 
-.PHONY: build cross demo test test-containers propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean packages test-packages test-helm test-image image
+.PHONY: build cross dist demo test test-containers propagation test-vm test-vm-arm64 verifier cost e2e bench fmt lint check-fmt check-arm64 clean packages test-packages test-helm test-image image test-kube
 
 build: ## target/release/spanwire
 	@tests/setup build
@@ -17,6 +17,10 @@ cross: ## target/aarch64-unknown-linux-gnu/release/spanwire
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
 		AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar \
 		cargo build --release --locked --features vendored --target aarch64-unknown-linux-gnu --bin spanwire
+
+dist: ## the static binary, as it is shipped: target/dist/spanwire (x86-64)
+	@tests/setup build vendored static
+	packaging/static/build
 
 demo: build ## three services, traced, as trees in the terminal
 	@tests/setup demo
@@ -55,6 +59,10 @@ propagation: build ## headers in outgoing requests: bytes, clients, lifetime, ho
 	python3 tests/propagation/sdk.py
 	python3 tests/propagation/hosts.py || [ $$? = 3 ]
 	$(HEADERS_ALONE) cargo test --release --locked --test e2e -- python-threading gunicorn-gthread apache-php puma-direct
+
+test-kube: build ## Kubernetes metadata, from a real kube-apiserver; needs root, and builds that server once; CASES=... are those that run
+	@tests/setup test kube
+	python3 tests/kube/run.py $(CASES) || [ $$? = 3 ]
 
 test-vm: build ## the kernel side, headers and two hosts on Debian's kernels, in emulated guests: the table of docs/KERNELS.md
 	@tests/setup guests
