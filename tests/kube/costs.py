@@ -66,7 +66,7 @@ def memory(world, say):
         pods = world.cluster.many("big", name, lambda _: NODE, LOCAL)
     with_others = settled(tracer)
     here = len(world.cluster.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{NODE}")["items"])
-    counted = {name: value for name, value in tracer.metrics().items() if "kube" in name and name.endswith("pods")}
+    counted = {name: value for name, value in tracer.metrics().items() if "kubernetes_pods" in name}
     problems += [] if list(counted.values()) == [here] else [f"{counted} of {here} pods are known"]
     fresh_local = fresh(world)
     problems += differences(world.resource(known.only), {"k8s.pod.name": "known-throughout"})

@@ -35,7 +35,7 @@ def rig_rights_and_tokens(world, say):
 @case
 def rig_watch_sees_one_node(world, say):
     version = world.cluster.call("GET", "/api/v1/pods?limit=1")["metadata"]["resourceVersion"]
-    query = f"/api/v1/pods?watch=1&resourceVersion={version}&timeoutSeconds=5&fieldSelector=spec.nodeName%3D{NODE}"
+    query = f"/api/v1/pods?watch=1&resourceVersion={version}&timeoutSeconds=2&fieldSelector=spec.nodeName%3D{NODE}"
     seen = []
     names = ((kind, found["metadata"]["name"]) for kind, found in world.cluster.watch(query))
     reader = threading.Thread(target=seen.extend, args=(names,), daemon=True)
