@@ -64,6 +64,8 @@ fn compile(root: &Path, arch: &str, source: &Path, object: &Path) -> Result<()> 
         root.join("vmlinux").join(arch).into(),
         format!("-D__TARGET_ARCH_{arch}").into(),
         "-mcpu=v3".into(),
+        // Line information goes into the objects, and paths of the machine do not belong there.
+        format!("-ffile-prefix-map={}=.", root.display()).into(),
         "-O2".into(),
         "-Wall".into(),
         "-Wextra".into(),

@@ -88,15 +88,19 @@ impl Labels {
 
     /// Attributes of the place itself.
     pub(super) fn put(&self, place: &Place, put: &mut impl FnMut(&str, Value)) {
+        let Some(container) = &place.container else { return };
+        let image = container.image_name_and_tag();
+        if let Some((_, Some(tag))) = image {
+            put("container.image.tags", Value::List(vec![tag.to_owned()]));
+        }
         let mut text = |key: &str, value: Option<&str>| {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 put(key, Value::from(value));
             }
         };
-        let Some(container) = &place.container else { return };
         text("container.id", Some(&container.id));
         text("container.name", container.name.as_deref());
-        text("container.image.name", container.image.as_deref());
+        text("container.image.name", image.map(|(name, _)| name));
         text("container.runtime", container.runtime.map(|runtime| runtime.as_str()));
         let in_pod = place.pod_uid().is_some() || place.pod_name().is_some();
         if !in_pod {

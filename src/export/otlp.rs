@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource as ProtoResource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as ProtoSpan, Status};
 
@@ -19,6 +21,10 @@ fn key_value(key: &str, value: Value) -> KeyValue {
     let value = match value {
         Value::Str(text) => any_value::Value::StringValue(text.into_owned()),
         Value::Int(number) => any_value::Value::IntValue(number),
+        Value::List(texts) => {
+            let text = |text| AnyValue { value: Some(any_value::Value::StringValue(text)) };
+            any_value::Value::ArrayValue(ArrayValue { values: texts.into_iter().map(text).collect() })
+        }
     };
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
 }

@@ -155,6 +155,7 @@ fn object(span: &Span) -> Json {
     let value = |value: Value| match value {
         Value::Str(text) => Json::from(text),
         Value::Int(number) => Json::from(number),
+        Value::List(texts) => Json::from(texts),
     };
     let all: Map<String, Json> =
         attributes(span, true).into_iter().map(|(key, v)| (key.to_owned(), value(v))).collect();

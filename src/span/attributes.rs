@@ -14,6 +14,8 @@ pub enum Value {
     Str(Cow<'static, str>),
     /// Integer.
     Int(i64),
+    /// Texts.
+    List(Vec<String>),
 }
 
 impl From<&str> for Value {
