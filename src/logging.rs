@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use libbpf_rs::PrintLevel;
 use tracing::{debug, level_filters::LevelFilter};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::config::{Level, LogFormat};
@@ -22,7 +23,14 @@ pub fn init(level: Level, format: LogFormat) {
         && stderr_is_the_journal()
         && let Ok(journal) = tracing_journald::layer()
     {
-        let journal = journal.with_field_prefix(Some("SPANWIRE".to_owned()));
+        // As others log: a note on what goes well is no `notice`.
+        let priorities = PriorityMappings {
+            info: Priority::Informational,
+            debug: Priority::Debug,
+            ..PriorityMappings::new()
+        };
+        let journal =
+            journal.with_field_prefix(Some("SPANWIRE".to_owned())).with_priority_mappings(priorities);
         let log = tracing_subscriber::registry().with(filter).with(journal);
         let _first_stays = tracing::subscriber::set_global_default(log);
         return quiet();

@@ -68,7 +68,7 @@ pub enum ConfigAction {
     Check {
         /// The same flags as `run`.
         #[command(flatten)]
-        run: Run,
+        run: Box<Run>,
     },
 }
 

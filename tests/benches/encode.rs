@@ -26,7 +26,7 @@ fn main() {
         let batch: Vec<Span> = records
             .iter()
             .filter_map(|record| {
-                assembler.on_event(decode(record).ok()?, &clock, |_| Some(Arc::clone(&resource)))
+                assembler.on_event(decode(record).ok()?, &clock, |_, _| Some(Arc::clone(&resource)))
             })
             .collect();
         assert!(!batch.is_empty());

@@ -239,7 +239,7 @@ def docker_like(stack, place, client, engine, flags=(), forget=()):
         identity = place.run(*client, "run", "-d", "--name", name, "--network", "host", *flags, *words, f"{IMAGE}:{TAG}", *httpd(port))
         # Podman keeps labels in a database.
         service = labels["com.docker.compose.service"] if engine == "docker" else name
-        return {"service.name": service, "container.id": identity, "container.name": name, "container.image.name": IMAGE, "container.runtime": engine}
+        return {"service.name": service, "container.id": identity, "container.name": name, "container.image.name": IMAGE, "container.image.tags": [TAG], "container.runtime": engine}
 
     return start
 
@@ -362,7 +362,7 @@ def pods(stack, address, parent):
                  "image": f"{IMAGE}:{TAG}", "command": httpd(port), "env": env}
         sandbox, container = run(*cri, "start", input=json.dumps(asked)).split()
         stack.callback(lambda: run(*cri, "remove", sandbox))
-        return {"service.name": asked["pod"], "container.id": container, "container.name": name, "container.image.name": IMAGE, "container.runtime": "containerd",
+        return {"service.name": asked["pod"], "container.id": container, "container.name": name, "container.image.name": IMAGE, "container.image.tags": [TAG], "container.runtime": "containerd",
                 "k8s.pod.name": asked["pod"], "k8s.namespace.name": "rig", "k8s.pod.uid": uid}
 
     return start

@@ -11,7 +11,7 @@ class Collector(http.server.BaseHTTPRequestHandler):
         for resource_spans in fields(body, 1):
             for resource in fields(resource_spans, 1):
                 pairs = {one(pair, 1).decode(): one(pair, 2) for pair in fields(resource, 1)}
-                self.server.resources.append({key: one(value, 1).decode() if fields(value, 1) else one(value, 3) for key, value in pairs.items()})
+                self.server.resources.append({key: plain(value) for key, value in pairs.items()})
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -45,6 +45,15 @@ def fields(message, wanted):
 
 def one(message, wanted):
     return fields(message, wanted)[-1]
+
+
+def plain(value):
+    """An AnyValue: text, a list of them, or a number."""
+    if fields(value, 1):
+        return one(value, 1).decode()
+    if fields(value, 5):
+        return [plain(each) for each in fields(one(value, 5), 1)]
+    return one(value, 3)
 
 
 def collector(stack):
