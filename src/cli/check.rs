@@ -1,5 +1,6 @@
 //! `spanwire check`: what this host allows.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use caps::{CapSet, Capability};
 use serde_json::json;
 
 use crate::bpf::{LoadError, LoadOptions, Right, Tracer, allows};
+use crate::config::{Sources, load};
 use crate::propagation::Membership;
 
 /// A capability, and what is off without it.
@@ -255,10 +257,26 @@ fn findings() -> Vec<Finding> {
     all
 }
 
+/// What the API server says to us, where it would be asked.
+fn kubernetes(env: BTreeMap<String, String>) -> Option<Finding> {
+    let loaded = load(&Sources { file: None, env, flags: Vec::new() }).ok()?;
+    let settings = super::cluster::settings(&loaded.config)?;
+    Some(match crate::kube::probe(&settings) {
+        Ok(node) => finding("kubernetes", Verdict::Yes, format!("the pods of node {node} are told"), ""),
+        Err(error) => finding(
+            "kubernetes",
+            Verdict::Partly,
+            format!("{error:#}"),
+            "spans go without what only the API server knows; docs/METADATA.md has the rights that it takes",
+        ),
+    })
+}
+
 /// Prints the findings; fails when nothing can be traced.
-pub(super) fn check(machine: bool) -> Result<ExitCode> {
+pub(super) fn check(machine: bool, environment: BTreeMap<String, String>) -> Result<ExitCode> {
     crate::logging::quiet();
-    let all = findings();
+    let mut all = findings();
+    all.extend(kubernetes(environment));
     let mut out = std::io::stdout().lock();
     let word = |verdict| match verdict {
         Verdict::Yes => "yes",

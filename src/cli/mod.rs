@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod cluster;
 mod config;
 mod live;
 mod notify;
@@ -35,7 +36,7 @@ pub fn main() -> ExitCode {
             Err(error) => return usage(&error),
         },
         Command::Check { json, live: true } => live::live(json),
-        Command::Check { json, live: false } => check::check(json),
+        Command::Check { json, live: false } => check::check(json, environment),
         Command::Config { action: Some(ConfigAction::Check { run }), .. } => {
             match loaded(&run, environment).and_then(|loaded| config::check(&loaded, &run)) {
                 Ok(()) => Ok(ExitCode::SUCCESS),

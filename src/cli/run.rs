@@ -20,11 +20,11 @@ use tracing::{error, info, warn};
 use super::args::Run;
 use super::notify;
 use crate::bpf::{Control, LoadError, LoadOptions, Tier, Tracer};
-use crate::config::{Config, KubeEnable, Loaded, MetricsExporter, Sources, TierName, load};
+use crate::config::{Config, Loaded, MetricsExporter, Sources, TierName, load};
 use crate::enrich::{Labels, Naming};
 use crate::event::Writer;
 use crate::export::{Exporter, Printer};
-use crate::kube::{self, Cluster, Reach, Watch};
+use crate::kube::{self, Cluster, Watch};
 use crate::logging;
 use crate::pipeline::{Parts, Pipeline, Recorder, spawn};
 use crate::proc::{Discovery, Places, Rules, listeners};
@@ -100,7 +100,8 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         Labels::new(&config.attributes.kubernetes),
     );
     let rules = rules(&config);
-    let cluster = kubernetes(&config).map(|settings| (settings, Cluster::new(rules.annotations())));
+    let cluster =
+        super::cluster::settings(&config).map(|settings| (settings, Cluster::new(rules.annotations())));
     if let Some((_, cluster)) = &cluster {
         metrics.set_cluster(cluster.clone());
     }
@@ -221,23 +222,6 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     metrics.set_kernel(control.counters());
     tell_losses(&metrics);
     Ok(status)
-}
-
-/// How to ask about pods, if they are to be asked about.
-fn kubernetes(config: &Config) -> Option<kube::Settings> {
-    let wanted = &config.attributes.kubernetes;
-    let file = wanted.kubeconfig_path.as_ref().filter(|path| !path.is_empty()).map(Into::into);
-    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-    let reach = match (wanted.enable, file) {
-        (KubeEnable::False, _) => return None,
-        (_, Some(path)) => Reach::Kubeconfig(path),
-        (_, None) if in_cluster => Reach::InCluster,
-        (KubeEnable::True, None) => Reach::Anyhow,
-        (KubeEnable::Autodetect, None) => return None,
-    };
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let node = config.spanwire.node_name.clone().filter(|name| !name.is_empty());
-    Some(kube::Settings { reach, node, host, pause: wanted.reconnect_initial_interval.0 })
 }
 
 fn watch(settings: kube::Settings, cluster: Cluster, discovery: &Arc<Mutex<Discovery>>) -> Result<Watch> {

@@ -9,4 +9,4 @@ mod watch;
 
 pub use pod::{Owner, Pod};
 pub use store::Cluster;
-pub use watch::{Reach, Settings, Watch};
+pub use watch::{Reach, Settings, Watch, probe};

@@ -87,6 +87,69 @@ impl Watch {
     }
 }
 
+async fn client(settings: &Settings) -> Result<(Client, String)> {
+    let mut config = match &settings.reach {
+        Reach::InCluster => Config::incluster_env().context("the service account of this pod")?,
+        Reach::Kubeconfig(path) => {
+            let file = kube::config::Kubeconfig::read_from(path)
+                .with_context(|| format!("reading {}", path.display()))?;
+            Config::from_custom_kubeconfig(file, &Default::default())
+                .await
+                .with_context(|| format!("{}", path.display()))?
+        }
+        Reach::Anyhow => Config::infer().await.context("no kubeconfig, and no service account")?,
+    };
+    config.connect_timeout = Some(ANSWER);
+    let namespace = config.default_namespace.clone();
+    Ok((Client::try_from(config).context("a client of the API server")?, namespace))
+}
+
+/// The name of our node.
+async fn node(settings: &Settings, client: &Client, namespace: &str) -> Result<String> {
+    if let Some(node) = &settings.node {
+        return Ok(node.clone());
+    }
+    let host = &settings.host;
+    let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
+    let own = timeout(ANSWER, pods.get_opt(host)).await.context("asking for our own pod")?;
+    // Whether we may ask for it at all is told by the watch.
+    if let Ok(Some(node)) = own.as_ref().map(|pod| pod.as_ref().and_then(PodObject::node)) {
+        return Ok(node.to_owned());
+    }
+    let nodes: Api<Node> = Api::all(client.clone());
+    let named = timeout(ANSWER, nodes.get_metadata_opt(host)).await.context("asking for our node")?;
+    if named.context("asking for our node")?.is_some() {
+        return Ok(host.clone());
+    }
+    let labelled = ListParams::default().labels(&format!("kubernetes.io/hostname={host}"));
+    let list = timeout(ANSWER, nodes.list_metadata(&labelled)).await.context("asking for our node")??;
+    match list.items.as_slice() {
+        [one] => Ok(one.metadata.name.clone().unwrap_or_default()),
+        _ => bail!(
+            "no node is called {host}, and spanwire.node_name (SPANWIRE_NODE_NAME, NODE_NAME) is not set"
+        ),
+    }
+}
+
+/// Asks once, as the watch would: the name of our node, whose pods may be listed.
+///
+/// # Errors
+///
+/// Says what the watch would fail for.
+pub fn probe(settings: &Settings) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let found = runtime.block_on(async {
+        let (client, namespace) = client(settings).await?;
+        let node = node(settings, &client, &namespace).await?;
+        let pods: Api<PodObject> = Api::all(client);
+        let one = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(1);
+        timeout(ANSWER, pods.list(&one)).await.context("listing pods")?.context("listing pods")?;
+        Ok(node)
+    });
+    runtime.shutdown_background();
+    found
+}
+
 struct Watching {
     settings: Settings,
     cluster: Cluster,
@@ -130,54 +193,10 @@ impl Watching {
         }
     }
 
-    async fn client(&self) -> Result<(Client, String)> {
-        let mut config = match &self.settings.reach {
-            Reach::InCluster => Config::incluster_env().context("the service account of this pod")?,
-            Reach::Kubeconfig(path) => {
-                let file = kube::config::Kubeconfig::read_from(path)
-                    .with_context(|| format!("reading {}", path.display()))?;
-                Config::from_custom_kubeconfig(file, &Default::default())
-                    .await
-                    .with_context(|| format!("{}", path.display()))?
-            }
-            Reach::Anyhow => Config::infer().await.context("no kubeconfig, and no service account")?,
-        };
-        config.connect_timeout = Some(ANSWER);
-        let namespace = config.default_namespace.clone();
-        Ok((Client::try_from(config).context("a client of the API server")?, namespace))
-    }
-
-    /// The name of our node.
-    async fn node(&self, client: &Client, namespace: &str) -> Result<String> {
-        if let Some(node) = &self.settings.node {
-            return Ok(node.clone());
-        }
-        let host = &self.settings.host;
-        let pods: Api<PodObject> = Api::namespaced(client.clone(), namespace);
-        let own = timeout(ANSWER, pods.get_opt(host)).await.context("asking for our own pod")?;
-        // Whether we may ask for it at all is told by the watch.
-        if let Ok(Some(node)) = own.as_ref().map(|pod| pod.as_ref().and_then(PodObject::node)) {
-            return Ok(node.to_owned());
-        }
-        let nodes: Api<Node> = Api::all(client.clone());
-        let named = timeout(ANSWER, nodes.get_metadata_opt(host)).await.context("asking for our node")?;
-        if named.context("asking for our node")?.is_some() {
-            return Ok(host.clone());
-        }
-        let labelled = ListParams::default().labels(&format!("kubernetes.io/hostname={host}"));
-        let list = timeout(ANSWER, nodes.list_metadata(&labelled)).await.context("asking for our node")??;
-        match list.items.as_slice() {
-            [one] => Ok(one.metadata.name.clone().unwrap_or_default()),
-            _ => bail!(
-                "no node is called {host}, and spanwire.node_name (SPANWIRE_NODE_NAME, NODE_NAME) is not set"
-            ),
-        }
-    }
-
     /// Until an error that needs a new client. Others are what the watch recovers from by itself.
     async fn watch(&mut self, pause: &mut Duration) -> Result<()> {
-        let (client, namespace) = self.client().await?;
-        let node = self.node(&client, &namespace).await?;
+        let (client, namespace) = client(&self.settings).await?;
+        let node = node(&self.settings, &client, &namespace).await?;
         debug!(%node, "Watching the pods of this node.");
         let pods: Api<PodObject> = Api::all(client);
         let config = watcher::Config::default().fields(&format!("spec.nodeName={node}")).page_size(PAGE);

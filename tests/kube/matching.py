@@ -1,5 +1,6 @@
 """From a process to its container to its pod, on the nodes there are; from spanwire to its node and its API server."""
 import base64
+import json
 import os
 import secrets
 import socket
@@ -8,7 +9,7 @@ import subprocess
 from kubelet import cgroupfs_driver, hierarchy, systemd_driver
 from lib import tracer
 from names import ports, standard
-from rig import Skip, case, differences, wait_for, warnings
+from rig import NODE, Skip, case, differences, wait_for, warnings
 
 
 def quality(driver, name):
@@ -76,6 +77,26 @@ def kubeconfig_with_a_certificate(world, say):
     world.plane.kubeconfig(path, data)
     world.spanwire(*ports(pod), outside=True, settings={"attributes.kubernetes.kubeconfig_path": path, "attributes.kubernetes.enable": "true"})
     return differences(world.resource(pod.only), {"k8s.pod.name": "certified"})
+
+
+@case
+def check_tells_of_the_server(world, say):
+    """`spanwire check`, with the rights that it takes and without."""
+    def told(path, **environment):
+        line = [tracer.BINARY, "check", "--json"]
+        answer = subprocess.run(line, capture_output=True, text=True, timeout=60, env={**os.environ, "KUBECONFIG": str(path), **environment})
+        return {row["feature"]: (row["verdict"], row["detail"]) for row in json.loads(answer.stdout)}.get("kubernetes")
+
+    path, bare = world.directory / "kubeconfig-check", world.directory / "kubeconfig-bare"
+    world.plane.kubeconfig(path, {"token": world.cluster.token_of("spanwire", "spanwire")})
+    world.cluster.account("spanwire", "nobody")
+    world.plane.kubeconfig(bare, {"token": world.cluster.token_of("spanwire", "nobody")})
+    problems = []
+    for found, verdict, word in ((told(path, NODE_NAME=NODE), "yes", NODE), (told(bare, NODE_NAME=NODE), "partly", "forbidden"),
+                                 (told(world.directory / "none", NODE_NAME=NODE), "partly", "none")):
+        if not found or found[0] != verdict or word not in found[1]:
+            problems.append(f"{found}, and not {verdict} with {word}")
+    return problems
 
 
 @case
