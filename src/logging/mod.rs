@@ -1,12 +1,14 @@
 //! The log: standard error, as data goes to standard output; or the journal, where standard error leads there.
 
+mod journal;
+
 use std::io::IsTerminal;
 
 use libbpf_rs::PrintLevel;
 use tracing::{debug, level_filters::LevelFilter};
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::layer::SubscriberExt;
 
+use self::journal::Journal;
 use crate::config::{Level, LogFormat};
 
 /// Starts the log and takes libbpf's messages into it.
@@ -18,21 +20,14 @@ pub fn init(level: Level, format: LogFormat) {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    // The journal keeps fields and priorities; through standard error it would get lines.
+    // The journal keeps fields and levels; through standard error it would get lines.
     if format == LogFormat::Text
         && stderr_is_the_journal()
-        && let Ok(journal) = tracing_journald::layer()
+        && let Ok(journal) = Journal::connect()
     {
-        // As others log: a note on what goes well is no `notice`.
-        let priorities = PriorityMappings {
-            info: Priority::Informational,
-            debug: Priority::Debug,
-            ..PriorityMappings::new()
-        };
-        let journal =
-            journal.with_field_prefix(Some("SPANWIRE".to_owned())).with_priority_mappings(priorities);
-        let log = tracing_subscriber::registry().with(filter).with(journal);
-        let _first_stays = tracing::subscriber::set_global_default(log);
+        let _first_stays = tracing::subscriber::set_global_default(
+            tracing_subscriber::registry().with(filter).with(journal),
+        );
         return quiet();
     }
     let log = tracing_subscriber::fmt()
