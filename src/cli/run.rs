@@ -100,8 +100,7 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         Labels::new(&config.attributes.kubernetes),
     );
     let rules = rules(&config);
-    let cluster =
-        super::cluster::settings(&config).map(|settings| (settings, Cluster::new(rules.annotations())));
+    let cluster = super::cluster::settings(&config).map(|settings| (settings, Cluster::default()));
     if let Some((_, cluster)) = &cluster {
         metrics.set_cluster(cluster.clone());
     }

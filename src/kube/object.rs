@@ -1,12 +1,15 @@
 //! What is read of a Pod object: the rest of it, and there is much, is not kept for a moment.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kube::api::ObjectMeta;
 use serde::Deserialize;
 
 use super::pod::{Owner, Pod, RESOURCE_ANNOTATION};
+
+/// Longer annotations are kept if they are attributes: some are the whole object once more, for tools to compare with.
+const ANNOTATION_MAX: usize = 256;
 
 /// Holds the hash of a static pod, by which the kubelet names its cgroup.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
@@ -93,17 +96,16 @@ impl PodObject {
         self.metadata.uid.as_deref()
     }
 
-    /// With the annotations that are `wanted`, and those that are attributes.
-    pub(super) fn pod(self, wanted: &BTreeSet<String>) -> Option<Pod> {
+    /// What of it is kept.
+    pub(super) fn pod(self) -> Option<Pod> {
         let Self { metadata, spec, status } = self;
         let boxed = |map: Option<BTreeMap<String, String>>| {
             map.unwrap_or_default().into_iter().map(|(key, value)| (Box::from(key), Box::from(value)))
         };
-        let kept = |name: &str| {
-            name.starts_with(RESOURCE_ANNOTATION) || name == CONFIG_HASH || wanted.contains(name)
-        };
+        let kept =
+            |name: &str, value: &str| value.len() <= ANNOTATION_MAX || name.starts_with(RESOURCE_ANNOTATION);
         let annotations: BTreeMap<Box<str>, Box<str>> =
-            boxed(metadata.annotations).filter(|(name, _)| kept(name)).collect();
+            boxed(metadata.annotations).filter(|(name, value)| kept(name, value)).collect();
         let owner = metadata
             .owner_references
             .unwrap_or_default()
@@ -147,15 +149,15 @@ mod tests {
     #[test]
     fn a_pod_as_the_api_server_sends_it() {
         let text = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"shop-5d8-x1","namespace":"eu","uid":"1-2",
-            "labels":{"app":"shop"},"annotations":{"resource.opentelemetry.io/service.name":"s","huge":"x","mine":"y"},
+            "labels":{"app":"shop"},"annotations":{"resource.opentelemetry.io/service.name":"s","huge":"HUGE","mine":"y"},
             "managedFields":[{"manager":"m"}],
             "ownerReferences":[{"apiVersion":"v1","kind":"X","name":"no","uid":"1"},
               {"apiVersion":"apps/v1","kind":"ReplicaSet","name":"shop-5d8","uid":"2","controller":true}]},
             "spec":{"nodeName":"n1","containers":[{"name":"web","image":"i"},{"name":"side"}],"volumes":[]},
             "status":{"phase":"Running","startTime":"2026-01-01T00:00:00Z",
               "containerStatuses":[{"name":"web","containerID":"containerd://abc","ready":true},{"name":"side"}]}}"#;
-        let object: PodObject = serde_json::from_str(text).unwrap();
-        let pod = object.pod(&BTreeSet::from(["mine".to_owned()])).unwrap();
+        let text = text.replace("HUGE", &"x".repeat(ANNOTATION_MAX + 1));
+        let pod = serde_json::from_str::<PodObject>(&text).unwrap().pod().unwrap();
         assert_eq!((&*pod.namespace, &*pod.name, pod.node.as_deref()), ("eu", "shop-5d8-x1", Some("n1")));
         assert_eq!(pod.owner.as_ref().map(|owner| &*owner.name), Some("shop-5d8"));
         assert_eq!((pod.container("abc"), pod.container("def")), (Some("web"), None));
@@ -169,10 +171,8 @@ mod tests {
     #[test]
     fn one_that_has_only_begun() {
         let text = r#"{"metadata":{"name":"a","uid":"1"},"spec":{"containers":[{"name":"web"}]},"status":{"phase":"Pending"}}"#;
-        let pod = serde_json::from_str::<PodObject>(text).unwrap().pod(&BTreeSet::new()).unwrap();
+        let pod = serde_json::from_str::<PodObject>(text).unwrap().pod().unwrap();
         assert_eq!(pod.container("any"), Some("web"));
-        assert!(
-            serde_json::from_str::<PodObject>(r#"{"metadata":{}}"#).unwrap().pod(&BTreeSet::new()).is_none()
-        );
+        assert!(serde_json::from_str::<PodObject>(r#"{"metadata":{}}"#).unwrap().pod().is_none());
     }
 }

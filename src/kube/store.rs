@@ -1,6 +1,6 @@
 //! What is known of the pods of this node, and whether more may come to be known.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::pod::Pod;
@@ -41,25 +41,12 @@ impl State {
 
 /// The pods of this node; a handle.
 #[derive(Clone, Debug, Default)]
-pub struct Cluster {
-    state: Arc<Mutex<State>>,
-    wanted: Arc<BTreeSet<String>>,
-}
+pub struct Cluster(Arc<Mutex<State>>);
 
 impl Cluster {
-    /// Knows nothing yet. `annotations` of pods are kept beside those that are attributes.
-    #[must_use]
-    pub fn new(annotations: BTreeSet<String>) -> Self {
-        Self { state: Arc::default(), wanted: Arc::new(annotations) }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock means that a thread panicked, which ends the process.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn wanted(&self) -> &BTreeSet<String> {
-        &self.wanted
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pod with that uid, or hash of a static pod, or container.

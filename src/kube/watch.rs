@@ -1,6 +1,7 @@
 //! The thread that watches. Of the cluster it asks for nothing but the pods of its node.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use kube::runtime::watcher;
 use kube::{Client, Config};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::object::PodObject;
 use super::store::Cluster;
@@ -73,13 +74,21 @@ impl Watch {
             .build()
             .context("the runtime of the Kubernetes client")?;
         crate::pipeline::spawn("kube", move || {
-            runtime.block_on(async move {
-                let mut watching = Watching { settings, cluster, on_pods, told: false };
-                tokio::select! {
-                    _ = &mut stopped => {}
-                    () = watching.forever() => {}
-                }
+            let lost = cluster.clone();
+            let watch = AssertUnwindSafe(|| {
+                runtime.block_on(async move {
+                    let mut watching = Watching { settings, cluster, on_pods, told: false };
+                    tokio::select! {
+                        _ = &mut stopped => {}
+                        () = watching.forever() => {}
+                    }
+                });
             });
+            // What names pods is worth no trace: the rest goes on without this thread.
+            if catch_unwind(watch).is_err() {
+                lost.set_failing(true);
+                error!("The Kubernetes client panicked: pods that come from here on have no names.");
+            }
             // Of names being looked up nobody waits for an answer any more.
             runtime.shutdown_background();
         })?;
@@ -258,7 +267,7 @@ impl Watching {
     }
 
     fn learn(&self, object: PodObject, news: &mut HashSet<Box<str>>) {
-        if let Some(pod) = object.pod(self.cluster.wanted()) {
+        if let Some(pod) = object.pod() {
             let uid = pod.uid.clone();
             if self.cluster.learn(pod) {
                 news.insert(uid);

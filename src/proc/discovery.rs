@@ -92,13 +92,6 @@ impl Rules {
             .chain(&self.exclude)
             .any(|entry| !entry.pod.is_empty() || entry.container_name.is_some())
     }
-
-    /// The annotations of pods that entries ask for.
-    #[must_use]
-    pub fn annotations(&self) -> std::collections::BTreeSet<String> {
-        let entries = self.instrument.iter().chain(&self.exclude);
-        entries.flat_map(|entry| entry.pod.k8s_pod_annotations.keys().cloned()).collect()
-    }
 }
 
 /// A process that is traced, and what its resource is made of.
