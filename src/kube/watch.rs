@@ -277,7 +277,11 @@ impl Watching {
 
     fn tell(&mut self, news: &mut HashSet<Box<str>>) {
         if !news.is_empty() {
-            (self.on_pods)(news);
+            // Not the client's: it would leave a lock behind that nobody can take, so it ends the process as elsewhere.
+            if catch_unwind(AssertUnwindSafe(|| (self.on_pods)(news))).is_err() {
+                error!("A change of pods could not be taken; giving up.");
+                std::process::exit(70);
+            }
             news.clear();
         }
     }

@@ -1,6 +1,6 @@
 //! Selection: at start from `/proc`, then by the events of the kernel side.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -39,11 +39,21 @@ struct Candidate<'a> {
     facts: &'a Facts,
     /// It has just begun to listen there.
     port: Option<u16>,
-    listeners: &'a std::cell::RefCell<&'a mut Listeners>,
-    places: &'a std::cell::RefCell<&'a mut Places>,
+    listeners: &'a RefCell<&'a mut Listeners>,
+    places: &'a RefCell<&'a mut Places>,
     ports: OnceCell<Vec<u16>>,
     language: OnceCell<Language>,
     place: OnceCell<Place>,
+}
+
+fn candidate<'a>(
+    facts: &'a Facts,
+    port: Option<u16>,
+    listeners: &'a RefCell<&'a mut Listeners>,
+    places: &'a RefCell<&'a mut Places>,
+) -> Candidate<'a> {
+    let (ports, language, place) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+    Candidate { facts, port, listeners, places, ports, language, place }
 }
 
 impl Candidate<'_> {
@@ -78,19 +88,29 @@ impl Candidate<'_> {
     }
 }
 
+fn asks_for_pods(entries: &[Selector]) -> bool {
+    entries.iter().any(|entry| !entry.pod.is_empty() || entry.container_name.is_some())
+}
+
 impl Rules {
     /// The first entry that selects the process, unless one excludes it.
     fn select(&self, candidate: &Candidate<'_>) -> Option<&Selector> {
         let hit = self.instrument.iter().find(|entry| candidate.matches(entry))?;
-        (!self.exclude.iter().any(|entry| candidate.matches(entry))).then_some(hit)
+        (!self.excludes(candidate)).then_some(hit)
     }
 
-    /// Whether what is known of pods decides anything.
+    fn excludes(&self, candidate: &Candidate<'_>) -> bool {
+        self.exclude.iter().any(|entry| candidate.matches(entry))
+    }
+
+    /// Whether what is known of pods decides what is traced.
+    fn pods_select(&self) -> bool {
+        asks_for_pods(&self.instrument)
+    }
+
+    /// Whether it decides anything.
     fn ask_for_pods(&self) -> bool {
-        self.instrument
-            .iter()
-            .chain(&self.exclude)
-            .any(|entry| !entry.pod.is_empty() || entry.container_name.is_some())
+        self.pods_select() || asks_for_pods(&self.exclude)
     }
 }
 
@@ -225,11 +245,14 @@ impl Discovery {
         if self.rules.ask_for_pods() {
             let mut listeners = Listeners::default();
             for pid in pids() {
-                let known = self.places.of(pid).pod;
-                let follows =
-                    || self.with(|selection| selection.live.get(&pid).is_some_and(|live| live.follows));
-                if known.is_some_and(|pod| uids.contains(&pod.uid)) && !follows() {
-                    self.evaluate(pid, None, &mut listeners);
+                if !self.places.of(pid).pod.is_some_and(|pod| uids.contains(&pod.uid)) {
+                    continue;
+                }
+                match self.with(|selection| selection.live.get(&pid).map(|live| live.follows)) {
+                    Some(true) => {}
+                    // What selected it has nothing to do with pods, and may not be seen any more, such as a port.
+                    Some(false) if !self.rules.pods_select() => self.drop_if_excluded(pid, &mut listeners),
+                    _ => self.evaluate(pid, None, &mut listeners),
                 }
             }
         }
@@ -261,6 +284,15 @@ impl Discovery {
         }
     }
 
+    fn drop_if_excluded(&mut self, pid: u32, listeners: &mut Listeners) {
+        let Some(facts) = Facts::read(pid) else { return };
+        let excluded =
+            self.rules.excludes(&candidate(&facts, None, &listeners.into(), &(&mut self.places).into()));
+        if excluded && !self.command.contains(&pid) {
+            self.drop_process(pid);
+        }
+    }
+
     fn propagate(&self, pid: u32, entry: Option<&Selector>) {
         if let Some(propagation) = &self.propagation {
             let own = entry.and_then(|entry| entry.context_propagation);
@@ -275,7 +307,8 @@ impl Discovery {
         self.control.deselect(pid);
         self.with(|selection| {
             // What waits for the name of its pod is not to be told if that is why it is let go.
-            if selection.live.get(&pid).is_some_and(|live| live.waits_until.is_some()) {
+            let waits = |live: &Live| live.waits_until.is_some_and(|until| Instant::now() < until);
+            if selection.live.get(&pid).is_some_and(waits) {
                 selection.live.remove(&pid);
             }
             selection.leave(pid);
@@ -307,16 +340,8 @@ impl Discovery {
     }
 
     fn select(&mut self, facts: &Facts, port: Option<u16>, listeners: &mut Listeners) -> Option<Selector> {
-        let candidate = Candidate {
-            facts,
-            port,
-            listeners: &listeners.into(),
-            places: &(&mut self.places).into(),
-            ports: OnceCell::new(),
-            language: OnceCell::new(),
-            place: OnceCell::new(),
-        };
-        self.rules.select(&candidate).cloned()
+        let (listeners, places) = (listeners.into(), (&mut self.places).into());
+        self.rules.select(&candidate(facts, port, &listeners, &places)).cloned()
     }
 
     /// Looks at every process there is.
