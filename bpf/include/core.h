@@ -436,7 +436,7 @@ static __always_inline void on_connect(struct sock *sk)
 	c->connect_ns = bpf_ktime_get_ns();
 	conn_addresses(sk, c);
 	ctx_current(work_find(c), c, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);
-	if (!p->open && !parent.found)
+	if (!proc_open(p) && !parent.found)
 		dest_mark(c, tgid, p, DEST_CONNECTED_IDLE);
 	if (parent.found) {
 		c->connect_ctx = parent.ctx;
@@ -451,11 +451,11 @@ static __always_inline void connect_failed(struct sk_ctx *c, __u16 error)
 	struct ev_span ids = {};
 	__u64 wakeup;
 
-	random_bytes(ids.span_id, 2);
+	*(__u64 *)ids.span_id = random_word() ?: 1;
 	if (c->connect_link)
 		span_child(&ids, &c->connect_ctx, c->connect_flags, c->connect_link);
 	else
-		span_root(&ids);
+		span_root(&ids, random_word(), random_word() ?: 1);
 	if (!(ids.trace_flags & FLAG_SAMPLED)) {
 		stat_inc(STAT_UNSAMPLED);
 		return;

@@ -149,6 +149,7 @@ struct fields {
 struct scratch {
 	__u32 busy;
 	__u32 pad;
+	__u64 random[2]; /* state of id_word() */
 	struct feed f;
 	struct ts_walk ts;
 	struct fields fields;

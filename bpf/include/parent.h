@@ -28,6 +28,22 @@ static __always_inline bool parent_from(const struct req_ref *ref, struct parent
 	return r->tag == ref->tag;
 }
 
+/*
+ * The one request that `opened` tells of. Who has the slot before and after a look that finds it
+ * still the only one had it at that moment too, and is that request. parent_from() looks after.
+ */
+static __always_inline bool req_only(struct proc *p, __u64 opened, struct req_ref *only)
+{
+	struct open_req *r = slot_at((__u32)opened);
+
+	if (!r)
+		return false;
+	only->slot = opened;
+	only->tag = r->tag;
+	/* an addition, as it keeps the reads around it in order */
+	return only->tag > 1 && __sync_fetch_and_add(&p->opened, 0) == opened;
+}
+
 static __always_inline void dest_key(const struct sk_ctx *c, __u32 tgid, struct dest *d)
 {
 	__builtin_memcpy(d->addr, c->raddr, 16);
@@ -70,7 +86,8 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 					struct proc *p, __u32 avoid, struct parent *out)
 {
 	struct req_ref only = {};
-	__u32 open = p->open;
+	__u64 opened = p->opened;
+	__u32 open = opened >> 32;
 
 	out->found = 0;
 	out->link = LINK_ROOT;
@@ -116,9 +133,7 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 		stat_inc(STAT_REFUSED_EARLY);
 		return;
 	}
-	only.tag = p->xor_tag;
-	only.slot = p->xor_slot;
-	if (!parent_from(&only, out) || out->tgid != tgid)
+	if (!req_only(p, opened, &only) || !parent_from(&only, out) || out->tgid != tgid)
 		return;
 	out->link = LINK_EXCLUSIVE;
 	out->found = 1;

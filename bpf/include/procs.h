@@ -94,29 +94,32 @@ static __always_inline void proc_forget(__u32 tgid)
 		struct proc *p = proc_at((tgid + i) % PROCS);
 
 		if (p && p->tgid == tgid) {
-			p->xor_tag = p->xor_slot = 0;
-			p->open = p->joined_clones = p->pooled = 0;
+			p->opened = 0;
+			p->joined_clones = p->pooled = 0;
 			p->tgid = 0;
 		}
 	}
 }
 
 /*
- * The only open request of a process is found by the xor over all of them. Order matters:
- * whoever reads a count of one during a change finds a xor that is no tag, and so none.
+ * Count and sum in one word, which one instruction changes: a count of one and a sum that is not
+ * the slot of that one are never to be seen. A sum of all slots there are is below 2^32.
  */
-static __always_inline void proc_opened(struct proc *p, __u64 tag, __u32 slot)
+#define OPENED_ONE (1ULL << 32)
+
+static __always_inline void proc_opened(struct proc *p, __u32 slot)
 {
-	__sync_fetch_and_xor(&p->xor_tag, tag);
-	__sync_fetch_and_xor(&p->xor_slot, (__u64)slot);
-	__sync_fetch_and_add(&p->open, 1);
+	__sync_fetch_and_add(&p->opened, OPENED_ONE + slot);
 }
 
-static __always_inline void proc_answered(struct proc *p, __u64 tag, __u32 slot)
+static __always_inline void proc_answered(struct proc *p, __u32 slot)
 {
-	__sync_fetch_and_add(&p->open, -1);
-	__sync_fetch_and_xor(&p->xor_tag, tag);
-	__sync_fetch_and_xor(&p->xor_slot, (__u64)slot);
+	__sync_fetch_and_add(&p->opened, -(OPENED_ONE + slot));
+}
+
+static __always_inline __u32 proc_open(const struct proc *p)
+{
+	return p->opened >> 32;
 }
 
 #endif

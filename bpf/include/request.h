@@ -12,13 +12,33 @@
  * knows HTTP.
  */
 
-static __always_inline void random_bytes(__u8 *out, int words)
+static __always_inline __u64 random_word(void)
 {
-	__u32 *w = (__u32 *)out;
+	return (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+}
 
-	for (int i = 0; i < words; i++)
-		w[i] = bpf_get_prandom_u32();
-	w[words - 1] |= !w[words - 1]; /* all zero is no id */
+static __always_inline __u64 rotated(__u64 x, int by)
+{
+	return x << by | x >> (64 - by);
+}
+
+/*
+ * 64 bits of an id: xoroshiro128++ (Blackman, Vigna 2019), begun with the kernel's own numbers,
+ * which are a call for each half. All zero is no id.
+ */
+static __always_inline __u64 id_word(struct scratch *s)
+{
+	__u64 a = s->random[0], b = s->random[1], sum;
+
+	if (!(a | b)) {
+		a = random_word();
+		b = random_word() | 1;
+	}
+	sum = rotated(a + b, 17) + a;
+	b ^= a;
+	s->random[0] = rotated(a, 49) ^ b ^ b << 21;
+	s->random[1] = rotated(b, 28);
+	return sum ?: 1;
 }
 
 /* OpenTelemetry's TraceIdRatioBased: the low 63 of the last 64 bits against a bound. */
@@ -36,9 +56,10 @@ static __always_inline bool sample(const __u8 *trace_id)
 #define FLAG_SAMPLED 1
 #define FLAG_RANDOM  2
 
-static __always_inline void span_root(struct ev_span *ev)
+static __always_inline void span_root(struct ev_span *ev, __u64 high, __u64 low)
 {
-	random_bytes(ev->trace_id, 4);
+	*(__u64 *)ev->trace_id = high;
+	*(__u64 *)(ev->trace_id + 8) = low;
 	__builtin_memset(ev->parent_id, 0, 8);
 	ev->link = LINK_ROOT;
 	ev->trace_flags =
@@ -134,7 +155,7 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 
 	if (h->tp_count > 1)
 		stat_inc(STAT_REFUSED_TRACEPARENT);
-	random_bytes(ev->span_id, 2);
+	*(__u64 *)ev->span_id = id_word(s);
 	/*
 	 * A proxy that hands the header on names the caller before it; the kernel has seen who
 	 * really called. A header of another trace is the program's own will.
@@ -145,7 +166,7 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 	} else if (header) {
 		span_child(ev, &h->tp.ctx, h->tp.flags, LINK_HEADER);
 	} else {
-		span_root(ev);
+		span_root(ev, id_word(s), id_word(s));
 	}
 	if (header && h->ts_count && s->f.select & SELECT_INJECT)
 		tracestate_keep(s, r, ref->tag);
@@ -159,7 +180,7 @@ __separately int caller_of(struct scratch *s, struct sk_ctx *c, struct proc *p)
 	if (!s || !c || !p)
 		return 0;
 	ctx_current(work_find(c), c, s->f.tgid, p, DEST_CALLED_IDLE, &s->parent);
-	if (!p->open && !s->parent.found)
+	if (!proc_open(p) && !s->parent.found)
 		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
 	return 0;
 }
@@ -172,7 +193,7 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 	struct ev_span *ev = &r->ev;
 	int received;
 
-	random_bytes(ev->span_id, 2);
+	*(__u64 *)ev->span_id = id_word(s);
 	caller_of(s, c, p);
 	if (s->f.select & SELECT_INJECT) {
 		if (h->tp_count)
@@ -206,7 +227,7 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 		span_child(ev, &parent->ctx, parent->trace_flags, parent->link);
 		r->caller = parent->tag;
 	} else {
-		span_root(ev);
+		span_root(ev, id_word(s), id_word(s));
 	}
 	joinable(s, c, r);
 }
@@ -373,7 +394,7 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	if (c->role == ROLE_SERVER) {
 		begin_server(s, c, r, &ref);
 		r->flags |= REQ_COUNTED;
-		proc_opened(p, ref.tag, ref.slot);
+		proc_opened(p, ref.slot);
 		task_takes_up(s, c, r, &ref);
 	} else {
 		begin_client(s, c, r, p);
@@ -441,7 +462,7 @@ __separately int request_end(struct sk_ctx *c, const struct ending *e)
 		struct proc *p = proc_at(r->proc - 1);
 
 		if (p && p->tgid == r->ev.hdr.tgid)
-			proc_answered(p, tag, slot - 1);
+			proc_answered(p, slot - 1);
 	}
 	if (r->flags & REQ_BY_PARENT) {
 		struct by_parent_key bk = {.tgid = r->ev.hdr.tgid};

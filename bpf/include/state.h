@@ -262,13 +262,12 @@ struct task_ctx {
 
 /* A selected process, as the kernel side sees it. */
 struct proc {
-	__u64 since;   /* watched from this time on */
-	__u64 xor_tag; /* over the open server requests: with one open, its tag */
-	__u64 xor_slot;
-	__u32 open;
+	__u64 since;	     /* watched from this time on */
+	__u64 opened;	     /* open server requests: how many, above the sum of their slots */
 	__u32 joined_clones; /* threads started in a request that ended before it */
 	__u32 pooled;	     /* a thread started in a request outlived it */
 	__u32 tgid;	     /* 0: free */
+	__u32 pad;
 };
 
 /* A destination of a process. */

@@ -43,6 +43,16 @@ static __always_inline long call_number(struct pt_regs *regs)
 	return regs->orig_ax;
 }
 
+static __always_inline __u64 call_second(struct pt_regs *regs)
+{
+	return regs->si;
+}
+
+static __always_inline __u64 call_third(struct pt_regs *regs)
+{
+	return regs->dx;
+}
+
 static __always_inline bool call_is_compat(struct task_struct *task)
 {
 	return task->thread_info.status & TS_COMPAT_;
@@ -53,6 +63,16 @@ static __always_inline bool call_is_compat(struct task_struct *task)
 static __always_inline long call_number(struct pt_regs *regs)
 {
 	return regs->syscallno;
+}
+
+static __always_inline __u64 call_second(struct pt_regs *regs)
+{
+	return regs->regs[1];
+}
+
+static __always_inline __u64 call_third(struct pt_regs *regs)
+{
+	return regs->regs[2];
 }
 
 static __always_inline bool call_is_compat(struct task_struct *task)

@@ -59,8 +59,8 @@ static __always_inline void src_of_call(int ret, struct src *src)
 	/* an io_uring worker has no call of its own; a 32-bit one has other numbers */
 	if (task->flags & PF_IO_WORKER_ || call_is_compat(task))
 		return;
-	second = PT_REGS_PARM2_CORE_SYSCALL(regs);
-	third = PT_REGS_PARM3_CORE_SYSCALL(regs);
+	second = call_second(regs);
+	third = call_third(regs);
 	switch (call_number(regs)) {
 	case NR_read:
 	case NR_write:
