@@ -14,6 +14,8 @@
 #define WINDOW	    1024 /* user bytes fetched at a time */
 #define HEAD_ROOM   (HEAD_MAX + HEAD_PIECE)
 #define IOV_MAX	    1024
+#define VECS	    8	/* elements of a vector fetched at a time */
+#define AHEAD	    256 /* bytes fetched with the beginning of a frame */
 #define CONTROL_MAX 32
 #define SCRATCHES   3
 #define TS_LINES    8
@@ -73,6 +75,11 @@ enum known_header {
 	HDR_FRAMING,
 };
 
+struct uvec {
+	__u64 base;
+	__u64 len;
+};
+
 struct feed {
 	struct src src;
 	__u64 sk; /* address, for reads only */
@@ -113,7 +120,10 @@ struct feed {
 	__u32 frame_at;	 /* where the frame in progress began; ~0: in an earlier feed */
 	__u32 patch_at;	 /* ... the last one of the block that is complete */
 	__u32 insert_at; /* ... and where its fragment ended */
-	__u32 pad2;
+	__u32 ahead;	 /* bytes behind its beginning that are in the buffer already */
+	struct uvec vecs[VECS];
+	__u32 vecs_at; /* which element the first of them is */
+	__u32 vecs_have;
 };
 
 /* How far a tracestate was read; see tracestate.h. */
@@ -216,27 +226,41 @@ static __always_inline __u8 ld1(struct scratch *s, __u32 off)
 	return s->buf[off];
 }
 
-struct uvec {
-	__u64 base;
-	__u64 len;
-};
+static __always_inline long vecs_fetch(struct feed *f)
+{
+	void *from = (void *)(f->src.ptr + f->seg_next * sizeof(struct uvec));
+	__u64 n = f->src.len - f->seg_next;
+
+	if (n > VECS)
+		n = VECS;
+	f->vecs_at = f->seg_next;
+	f->vecs_have = n;
+	n *= sizeof(struct uvec);
+	barrier_var(n);
+	if (n > sizeof(f->vecs))
+		return 1;
+	if (f->src.kind == SRC_KIOV)
+		return bpf_probe_read_kernel(f->vecs, n, from);
+	return bpf_probe_read_user(f->vecs, n, from);
+}
 
 /* Steps to the vector element that holds offset `pos`. */
 static long seg_step(__u32 i, struct walk *w)
 {
 	struct feed *f = &w->s->f;
-	struct uvec v = {};
-	__u32 start;
-	long err;
+	struct uvec v;
+	__u32 start, at;
 
 	if (f->seg_next >= f->src.len)
 		goto fault;
-	if (f->src.kind == SRC_KIOV)
-		err = bpf_probe_read_kernel(&v, sizeof(v), (void *)(f->src.ptr + f->seg_next * 16));
-	else
-		err = bpf_probe_read_user(&v, sizeof(v), (void *)(f->src.ptr + f->seg_next * 16));
-	if (err)
-		goto fault;
+	at = f->seg_next - f->vecs_at;
+	if (at >= f->vecs_have) {
+		if (vecs_fetch(f))
+			goto fault;
+		at = 0;
+	}
+	barrier_var(at);
+	v = f->vecs[at % VECS];
 	start = f->seg_start + f->seg_len;
 	if (f->seg_next == 0 && f->src.skip) {
 		__u64 skip = f->src.skip < v.len ? f->src.skip : v.len;
@@ -300,6 +324,8 @@ static __always_inline void feed_init(struct feed *f, const struct src *src, __u
 	f->seg_next = 0;
 	f->seg_len = 0;
 	f->seg_addr = 0;
+	f->vecs_at = 0;
+	f->vecs_have = 0;
 	if (src->kind == SRC_BUF || src->kind == SRC_KBUF) {
 		f->seg_addr = src->ptr;
 		f->seg_len = len;

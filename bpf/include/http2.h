@@ -426,6 +426,27 @@ static __always_inline __u32 run_left(const struct feed *f)
 	return n > f->len - f->pos ? f->len - f->pos : n;
 }
 
+/*
+ * Reads the beginning of a frame together with what follows, for one copy from the user is dearer
+ * than its bytes. What follows lies where a block's first fragment belongs; the beginning before
+ * that, where the record of a block is only made when the block is complete.
+ */
+static __always_inline bool frame_ahead(struct scratch *s, struct h2_dir *h, __u32 n)
+{
+	__u8 *to = (__u8 *)s + offsetof(struct scratch, buf) - H2_FRAME_HEAD;
+
+	s->f.ahead = 0;
+	if (n > H2_FRAME_HEAD + AHEAD)
+		n = H2_FRAME_HEAD + AHEAD;
+	barrier_var(n);
+	if (n < H2_FRAME_HEAD || n > H2_FRAME_HEAD + AHEAD || feed_read(&s->f, to, n))
+		return false;
+	*(__u64 *)h->small = *(__u64 *)to;
+	h->small[8] = to[8];
+	s->f.ahead = n - H2_FRAME_HEAD;
+	return true;
+}
+
 /* Bytes of the frame's head, of the preface or of a small payload. */
 static __always_inline long h2_small_step(struct walk *w)
 {
@@ -439,15 +460,19 @@ static __always_inline long h2_small_step(struct walk *w)
 		d->first_seq = f->seq + f->pos;
 		f->frame_at = f->pos;
 	}
-	if (n > h->small_want - had)
-		n = h->small_want - had;
-	barrier_var(n);
-	barrier_var(had);
-	if (n > 16 || had > 16)
-		return 1;
-	if (feed_read(f, h->small + had, n)) {
-		f->fault = 1;
-		return 1;
+	if (d->state == H2_FRAME && !had && !d->head_len && frame_ahead(w->s, h, n)) {
+		n = H2_FRAME_HEAD;
+	} else {
+		if (n > h->small_want - had)
+			n = h->small_want - had;
+		barrier_var(n);
+		barrier_var(had);
+		if (n > 16 || had > 16)
+			return 1;
+		if (feed_read(f, h->small + had, n)) {
+			f->fault = 1;
+			return 1;
+		}
 	}
 	f->pos += n;
 	h->small_len = had + n;
@@ -478,7 +503,9 @@ static __always_inline long h2_block_step(struct walk *w)
 		if (n > WINDOW)
 			return 1;
 		if (!d->h2.too_long && had < HEAD_MAX) {
-			if (feed_read(f, w->s->buf + had, n)) {
+			/* nothing but the frame's beginning was passed since they were fetched */
+			if ((had || n > f->ahead || f->pos != f->frame_at + H2_FRAME_HEAD) &&
+			    feed_read(f, w->s->buf + had, n)) {
 				f->fault = 1;
 				return 1;
 			}
@@ -551,6 +578,7 @@ __separately int h2_feed(struct scratch *s, struct sk_ctx *c)
 	f->rescan = 0;
 	f->stopped = 0;
 	f->frame_at = ~0U;
+	f->ahead = 0;
 	if (w.d->h2.block_type && w.d->head_len) {
 		had = w.d->head_len;
 		f->rescan = 1;
