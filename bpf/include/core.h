@@ -215,7 +215,8 @@ static __always_inline void conn_feed(struct scratch *s, struct sk_ctx *c)
 }
 
 static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct dir *d, __u64 who,
-				 const struct src *src, __u32 len, __u32 seq, __u32 gap, __u32 from)
+				 const struct src *src, __u32 len, __u32 seq, __u32 gap, __u32 from,
+				 bool early)
 {
 	struct scratch *s = scratch_take();
 
@@ -229,6 +230,7 @@ static __always_inline void feed(struct sock *sk, struct sk_ctx *c, struct dir *
 	s->f.select = who >> 32;
 	s->f.is_rsp = d == &c->rsp;
 	s->f.one_head = 0;
+	s->f.early = early;
 	if (gap) {
 		feed_init(&s->f, &no_bytes, gap);
 		s->f.seq = seq + from - gap;
@@ -295,7 +297,7 @@ static __always_inline void on_recv(struct sock *sk, const struct src *src, __u6
 	}
 	if (!gap && body_only(d, ret - from))
 		return;
-	feed(sk, c, d, who, flags & MSG_TRUNC_ ? &no_bytes : src, ret, start, gap, from);
+	feed(sk, c, d, who, flags & MSG_TRUNC_ ? &no_bytes : src, ret, start, gap, from, false);
 }
 
 /*
@@ -334,7 +336,7 @@ static __always_inline void on_send_early(struct sock *sk, const struct src *src
 	t->spec_proto = c->proto;
 	t->flags |= TASK_SPECULATED;
 	gap = seq_gap(d, seq, len);
-	feed(sk, c, d, who, src, len, seq, gap, 0);
+	feed(sk, c, d, who, src, len, seq, gap, 0, true);
 }
 
 /*
@@ -361,7 +363,7 @@ static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, const s
 	if (ret < 0 || left > ret)
 		conn_lost(c, STAT_INJECT_CUT);
 	else
-		feed(sk, c, d, who, src, ret, end - ret, 0, ret - left);
+		feed(sk, c, d, who, src, ret, end - ret, 0, ret - left, false);
 }
 
 /* The end of any other send. */
@@ -376,10 +378,16 @@ static __always_inline void send_seen(struct sock *sk, struct sk_ctx *c, const s
 	if (t && t->flags & TASK_SPECULATED) {
 		t->flags &= ~TASK_SPECULATED;
 		if (t->spec_conn == c->cookie) {
-			if (ret == (int)t->spec_len || c->req.state == H1_SYNC ||
-			    c->req.state == H2_SYNC)
+			if (c->req.state == H1_SYNC || c->req.state == H2_SYNC) {
+				dir_forget(c, &t->spec_dir, false);
 				return;
-			stat_inc(STAT_SPECULATION_UNDONE);
+			}
+			/* a head in pieces comes again, as an early feed keeps none */
+			if (ret == (int)t->spec_len && (c->proto != t->spec_proto ||
+							!(c->req.head_len | t->spec_dir.head_len)))
+				return;
+			if (ret != (int)t->spec_len)
+				stat_inc(STAT_SPECULATION_UNDONE);
 			if (c->proto != t->spec_proto) {
 				h2_leave(c, bpf_ktime_get_ns(), STAT_LOST_SYNC);
 				return;
@@ -397,7 +405,7 @@ static __always_inline void send_seen(struct sock *sk, struct sk_ctx *c, const s
 	}
 	if (!gap && body_only(d, ret - from))
 		return;
-	feed(sk, c, d, who, src, ret, start, gap, from);
+	feed(sk, c, d, who, src, ret, start, gap, from, false);
 }
 
 static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret,

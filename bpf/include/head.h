@@ -42,10 +42,12 @@ static __always_inline bool is_tchar(__u8 c)
 	return (c < 64 ? low >> c : high >> (c - 64)) & 1;
 }
 
-/* Could these be the first bytes of a request? A method token of at most 31 characters. */
+#define METHOD_MAX 32 /* with the space behind it */
+
+/* Could these be the first bytes of a request? */
 static __always_inline bool request_start(struct scratch *s, __u32 n)
 {
-	for (__u32 i = 0; i < 32; i++) {
+	for (__u32 i = 0; i < METHOD_MAX; i++) {
 		__u8 c;
 
 		if (i >= n)
@@ -319,7 +321,7 @@ static long scan_step(__u32 i, struct walk *w)
 		f->head.done = 1;
 		return 1;
 	}
-	if (f->rescan)
+	if (f->rescan && line) /* once it is complete, all of it comes again */
 		return 0;
 	if (f->head.lines++)
 		header_line(s, line, len);

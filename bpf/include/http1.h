@@ -253,7 +253,6 @@ static __always_inline bool head_is_h2(struct walk *w, __u32 n, __u32 seen)
 	struct feed *f = &w->s->f;
 	struct sk_ctx *c = w->c;
 	const __u8 *b = w->s->buf;
-	__u32 passed = 16;
 
 	if (f->is_rsp) {
 		/* SETTINGS of less than 43 entries, on a connection where nothing else has passed
@@ -265,24 +264,20 @@ static __always_inline bool head_is_h2(struct walk *w, __u32 n, __u32 seen)
 	}
 	if (n >= 16 && *(__u64 *)b == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') &&
 	    *(__u64 *)(b + 8) == WORD('T', 'P', '/', '2', '.', '0', '\r', '\n')) {
-		if (f->rescan) {
-			/* it came in pieces, and was held back until it looked like a head */
-			if (seen < 17 || seen > 18 || b[16] != '\r')
-				return false;
-			passed = seen;
-		} else {
-			f->pos = f->pos - seen + passed;
-		}
+		/* its first line ends among the bytes that came last */
+		f->pos = f->pos - seen + H2_PREFACE_LINE;
 		heads_forget(c, false);
 		if (!h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST))
 			return false;
-		c->req.h2.preface = passed;
-		c->req.h2.small_want = h2_preface_want(passed);
+		c->req.h2.preface = H2_PREFACE_LINE;
+		c->req.h2.small_want = h2_preface_want(H2_PREFACE_LINE);
+		f->early = 0; /* there is no way back */
 		return true;
 	}
 	if (!f->from_sync || seen || n < H2_FRAME_HEAD || b[0] || b[3] != H2_HEADERS ||
 	    !(b[4] & H2_END_HEADERS) || !(b[8] & 1))
 		return false;
+	f->early = 0;
 	return h2_starts(c, H2_SYNC, H2_SYNC, H2_STRANGER);
 }
 
@@ -291,6 +286,10 @@ static __always_inline long head_refuse(struct walk *w, __u32 n, __u32 seen)
 {
 	struct feed *f = &w->s->f;
 
+	if (f->early && f->rescan) {
+		f->stopped = 1;
+		return 1;
+	}
 	if (head_is_h2(w, n, seen))
 		return 1;
 	if (f->from_sync) {
@@ -312,6 +311,7 @@ static __always_inline long head_step(struct walk *w)
 	struct feed *f = &s->f;
 	struct dir *d = w->d;
 	__u32 had = d->head_len, n, extra;
+	bool again = f->early && f->rescan; /* the feed behind begins where this one did */
 
 	n = f->seg_start + f->seg_len - f->pos;
 	if (n > f->len - f->pos)
@@ -330,16 +330,14 @@ static __always_inline long head_step(struct walk *w)
 		f->fault = 1;
 		return 1;
 	}
-	if (!had) {
-		if (!f->is_rsp && !f->from_sync && (s->buf[0] == '\r' || s->buf[0] == '\n')) {
-			/* RFC 9112 2.2: empty lines before a request line are ignored */
-			f->pos++;
-			d->state = H1_IDLE;
-			return 0;
-		}
-		if (!head_plausible(s, n))
-			return head_refuse(w, n, 0);
+	if (!had && !f->is_rsp && !f->from_sync && (s->buf[0] == '\r' || s->buf[0] == '\n')) {
+		/* RFC 9112 2.2: empty lines before a request line are ignored */
+		f->pos++;
+		d->state = H1_IDLE;
+		return 0;
 	}
+	if (had < METHOD_MAX && !head_plausible(s, had + n))
+		return head_refuse(w, had + n, had);
 	f->pos += n;
 	d->head_len = had + n;
 	f->end = d->head_len;
@@ -369,7 +367,8 @@ static __always_inline long head_step(struct walk *w)
 		head_reset(f);
 		f->rescan = 0;
 		head_scan(s);
-		heads_forget(w->c, f->is_rsp);
+		if (!again)
+			heads_forget(w->c, f->is_rsp);
 		if (f->head.not_http) {
 			f->rescan = 1;
 			return head_refuse(w, d->head_len, d->head_len);
@@ -380,7 +379,7 @@ static __always_inline long head_step(struct walk *w)
 	else
 		request_head(w);
 	f->from_sync = 0;
-	f->stopped = f->one_head;
+	f->stopped = f->one_head | again;
 	return f->stopped ? 1 : 0;
 too_long:
 	conn_resync(w->c, f->now, STAT_HEAD_TOO_LONG);
@@ -589,7 +588,7 @@ __separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 			return 0;
 		}
 		d->scan = f->line;
-		if (!head_save(&w, had))
+		if (!f->early && !head_save(&w, had))
 			conn_resync(c, f->now, STAT_HEADS_FULL);
 	} else if (f->pos < f->len && d->state != H1_SYNC && !f->stopped) {
 		conn_resync(c, f->now, STAT_LOST_SYNC); /* more steps than one feed may take */

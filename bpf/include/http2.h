@@ -54,7 +54,9 @@ static __always_inline void h2_request_block(struct walk *w)
 	struct dir *d = w->d;
 	struct sk_ctx *c = w->c;
 	__u32 stream = d->h2.block_stream, slot;
+	struct block *b = &f->block;
 	struct open_req *r = NULL;
+	bool again = false;
 
 	if (stream & 1 && stream > d->h2.high) {
 		d->h2.high = stream;
@@ -66,19 +68,23 @@ static __always_inline void h2_request_block(struct walk *w)
 			h2_leave(c, f->now, STAT_H2_BAD);
 			return;
 		}
+		again = begun_before(c, f->stream);
 		request_begin(w->s, c);
 		f->stopped = f->one_head;
 		r = h2_request(c, stream, &slot);
-		if (r && f->block.connect)
+		if (r && b->connect)
 			r->flags |= REQ_CONNECT;
 		if (r && c->rsp.h2.met == H2_STRANGER)
 			r->flags |= REQ_DOUBT;
 	}
 	/* nothing in trailers is of interest */
-	if (r && !(r->flags & REQ_SAMPLED))
+	if (again || (r && !(r->flags & REQ_SAMPLED)))
 		r = NULL;
-	if (r || f->block.changes)
-		h2_block_tell(w->s, c, w->h, r ? h2_number(stream) : H2_NOBODY, EV_REQUEST_BLOCK);
+	if (!r &&
+	    (!b->changes || (b->inserts != b->first && (__s32)(b->inserts - w->h->told_to) <= 0)))
+		return;
+	w->h->told_to = b->inserts;
+	h2_block_tell(w->s, c, w->h, r ? h2_number(stream) : H2_NOBODY, EV_REQUEST_BLOCK);
 }
 
 /* The request of a stream is over. `how`: see DROP_HOW. */
@@ -129,6 +135,7 @@ static __always_inline long h2_block_done(struct walk *w)
 	struct feed *f = &w->s->f;
 	struct block *b = &f->block;
 	struct dir *d = w->d;
+	bool again = f->early && f->rescan; /* the feed behind begins where this one did */
 	__u32 slot;
 
 	b->end = d->head_len;
@@ -150,7 +157,7 @@ static __always_inline long h2_block_done(struct walk *w)
 	}
 	if (b->bad || (d->h2.met == H2_STRANGER && b->pseudo != PSEUDO_YES))
 		return h2_mistaken(w);
-	if (f->rescan)
+	if (f->rescan && !again)
 		heads_forget(w->c, f->is_rsp);
 	f->rescan = 0;
 	d->h2.inserts = b->inserts;
@@ -170,7 +177,8 @@ static __always_inline long h2_block_done(struct walk *w)
 	else
 		h2_request_block(w);
 	d->h2.block_type = 0;
-	return 0;
+	f->stopped |= again;
+	return again;
 }
 
 /* The payload of the frame has passed. */
@@ -392,7 +400,8 @@ static __always_inline __u8 h2_preface_want(__u32 at)
 /* 40 bytes, as constants of 32 get a section that BTF does not know of. */
 static const __u8 h2_preface[40] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-#define H2_PREFACE_LEN 24
+#define H2_PREFACE_LEN	24
+#define H2_PREFACE_LINE 16 /* of these, what looks like the first line of a head */
 
 /* Some bytes of the client's preface. */
 static __always_inline long h2_preface_done(struct walk *w)
@@ -594,7 +603,7 @@ __separately int h2_feed(struct scratch *s, struct sk_ctx *c)
 		h2_resync(c, f->now, f->src.kind == SRC_NONE ? STAT_LOST_SYNC : STAT_UNREADABLE);
 		return 0;
 	}
-	if (w.d->h2.block_type && w.d->head_len && !head_save(&w, had))
+	if (w.d->h2.block_type && w.d->head_len && !f->early && !head_save(&w, had))
 		h2_resync(c, f->now, STAT_HEADS_FULL);
 	else if (f->pos < f->len && w.d->state != H2_SYNC && !f->stopped)
 		h2_resync(c, f->now, STAT_LOST_SYNC); /* more steps than one feed may take */

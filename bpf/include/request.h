@@ -343,6 +343,12 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 	}
 }
 
+/* What a send took in part, or a head in pieces, comes again. */
+static __always_inline bool begun_before(const struct sk_ctx *c, __u32 number)
+{
+	return (__s32)(number - c->begun) < 0;
+}
+
 /* The head of request s->f.stream is complete, in the scratch buffer up to f->line. */
 __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 {
@@ -354,9 +360,9 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	if (!s || !c)
 		return 0;
 	ref.tag = req_tag(c->cookie, s->f.stream);
-	/* a send that was cut short is sent again? */
-	if ((c->proto != PROTO_HTTP2 || s->f.stream < c->begun) && slot_of(c, s->f.stream))
+	if (begun_before(c, s->f.stream))
 		return 0;
+	c->begun = s->f.stream + 1;
 	proc = proc_of(c, s->f.tgid);
 	p = proc_at(proc - 1);
 	hint = c->proto == PROTO_HTTP2 ? c->slots[s->f.stream % PIPELINE_MAX] : 0;
@@ -365,10 +371,8 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	if (!slot || !r || !proc || !p)
 		return 0;
 	ref.slot = slot - 1;
-	if (c->proto == PROTO_HTTP2) {
+	if (c->proto == PROTO_HTTP2)
 		__sync_fetch_and_add(&c->streams, 1);
-		c->begun = s->f.stream + 1;
-	}
 	if (!hint)
 		c->slots[s->f.stream % PIPELINE_MAX] = slot;
 	r->proc = proc;

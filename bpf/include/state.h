@@ -183,8 +183,7 @@ struct sk_ctx {
 	__u32 streams;	  /* HTTP/2: open ones */
 	__u32 orphans;	  /* given up, but still in `joins`: the server may yet read them */
 	__u32 orphan_seqs[ORPHANS];
-	__u32
-	    begun; /* HTTP/2: numbers up to this one were given out, undone speculation included */
+	__u32 begun; /* the next number that was never given out, not even by undone speculation */
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
 
@@ -209,12 +208,14 @@ struct note {
 
 /* What a connection needs only for HTTP/2. */
 struct h2_conn {
-	__u32 max_list;		      /* of the server: SETTINGS_MAX_HEADER_LIST_SIZE */
-	__u32 max_frame;	      /* ... SETTINGS_MAX_FRAME_SIZE */
-	__u32 biggest[2];	      /* insertion of each direction, at most, by RFC 7541 4.1 */
-	__u32 longest[2];	      /* ... name of one */
-	__u32 told;		      /* user space has blocks of it */
-	__u32 sure;		      /* that it is HTTP/2 */
+	__u32 max_list;	  /* of the server: SETTINGS_MAX_HEADER_LIST_SIZE */
+	__u32 max_frame;  /* ... SETTINGS_MAX_FRAME_SIZE */
+	__u32 biggest[2]; /* insertion of each direction, at most, by RFC 7541 4.1 */
+	__u32 longest[2]; /* ... name of one */
+	__u32 told;	  /* user space has blocks of it */
+	__u32 told_to;	  /* ... and what the client inserted before this number */
+	__u32 sure;	  /* that it is HTTP/2 */
+	__u32 pad;
 	struct note notes[2 * NOTES]; /* client's, server's; by number modulo NOTES */
 };
 

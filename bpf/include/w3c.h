@@ -34,7 +34,7 @@ static __always_inline bool hex_bytes(const __u8 *text, __u8 *out, int n)
 		int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
 
 		bad |= high | low;
-		out[i] = high << 4 | low;
+		out[i] = (__u32)high << 4 | (__u32)low;
 	}
 	return bad >= 0;
 }

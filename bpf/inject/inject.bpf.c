@@ -519,6 +519,7 @@ static __always_inline void feed_message(struct sk_msg_md *msg, struct tcp_sock 
 	s->f.select = who >> 32;
 	s->f.is_rsp = 0;
 	s->f.one_head = 1;
+	s->f.early = 0;
 	if (gap) {
 		feed_init(&s->f, &no_bytes, gap);
 		s->f.seq = tp->write_seq - gap;

@@ -6,4 +6,5 @@ mod config;
 mod export;
 mod export_tls;
 mod packaging;
+mod parser;
 mod replay;
