@@ -249,6 +249,7 @@ static __always_inline long h2_mistaken(struct walk *w)
 		h2_drop_from(c, w->s->f.now, 0, DROP_HOW(END_DISCARD, 0));
 		h2_forget(c, w->s->f.now);
 		c->proto = PROTO_HTTP1;
+		c->begun = c->req_next;
 		c->req.state = c->rsp.state = H1_SYNC;
 	}
 	return 1;

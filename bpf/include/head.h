@@ -69,6 +69,16 @@ static __always_inline bool response_start(struct scratch *s, __u32 n)
 	return (*(__u64 *)s->buf & mask) == (want & mask);
 }
 
+/* Is there one between the method and the version? */
+static __always_inline bool has_target(struct scratch *s, __u32 len)
+{
+	for (__u32 i = 0; i < METHOD_MAX; i++) {
+		if (s->buf[i] == ' ')
+			return i + 1 < len - 9;
+	}
+	return false;
+}
+
 static __always_inline void request_line(struct scratch *s, __u32 start, __u32 len)
 {
 	struct head_info *h = &s->f.head;
@@ -80,6 +90,11 @@ static __always_inline void request_line(struct scratch *s, __u32 start, __u32 l
 	}
 	version = ld8(s, start + len - 8);
 	if (version != HTTP_11 && version != HTTP_10) {
+		h->not_http = 1;
+		return;
+	}
+	/* between requests nothing else begins; in the middle of what was lost anything may */
+	if (s->f.from_sync && !has_target(s, len)) {
 		h->not_http = 1;
 		return;
 	}

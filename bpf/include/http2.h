@@ -56,7 +56,6 @@ static __always_inline void h2_request_block(struct walk *w)
 	__u32 stream = d->h2.block_stream, slot;
 	struct block *b = &f->block;
 	struct open_req *r = NULL;
-	bool again = false;
 
 	if (stream & 1 && stream > d->h2.high) {
 		d->h2.high = stream;
@@ -68,9 +67,10 @@ static __always_inline void h2_request_block(struct walk *w)
 			h2_leave(c, f->now, STAT_H2_BAD);
 			return;
 		}
-		again = begun_before(c, f->stream);
-		request_begin(w->s, c);
 		f->stopped = f->one_head;
+		if (begun_before(c, f->stream))
+			return; /* all of it was told */
+		request_begin(w->s, c);
 		r = h2_request(c, stream, &slot);
 		if (r && b->connect)
 			r->flags |= REQ_CONNECT;
@@ -78,7 +78,7 @@ static __always_inline void h2_request_block(struct walk *w)
 			r->flags |= REQ_DOUBT;
 	}
 	/* nothing in trailers is of interest */
-	if (again || (r && !(r->flags & REQ_SAMPLED)))
+	if (r && !(r->flags & REQ_SAMPLED))
 		r = NULL;
 	if (!r &&
 	    (!b->changes || (b->inserts != b->first && (__s32)(b->inserts - w->h->told_to) <= 0)))

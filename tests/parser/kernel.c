@@ -322,6 +322,11 @@ u32 parser_records(const u8 **out)
 	return records_len;
 }
 
+u32 parser_lost(void)
+{
+	return sk_ctx_made && !(sk_ctx.flags & SK_FROM_START);
+}
+
 /* Clears it too, so that the next connection is told of its own. */
 #define TAKE(left, field) ((left) += (field) != 0, (field) = 0)
 

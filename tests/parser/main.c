@@ -4,7 +4,7 @@
  *
  * In: the Huffman table once; then for each connection its length, its end (enum parser_end) and its
  * calls: what (enum call), bytes, bytes of a piece of the vector, bytes taken, and the bytes.
- * Out: length of the records and what was left, then the records as parser_records() has them.
+ * Out: length of the records, what was left, whether its place was lost, then the records as parser_records() has them.
  * All numbers are 32 bits of this machine.
  */
 #include <stdio.h>
@@ -45,7 +45,7 @@ int main(void)
 	static u32 table[4096];
 	const u8 *records;
 	u8 *bytes = NULL;
-	u32 out[2], len;
+	u32 out[3], len;
 
 	if (!get(table, sizeof(table)))
 		return 1;
@@ -57,6 +57,7 @@ int main(void)
 		connection(bytes, bytes + len);
 		out[0] = parser_records(&records);
 		out[1] = parser_left();
+		out[2] = parser_lost();
 		fwrite(out, 1, sizeof(out), stdout);
 		fwrite(records, 1, out[0], stdout);
 		fflush(stdout);

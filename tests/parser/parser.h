@@ -21,6 +21,8 @@ void parser_send(const u8 *bytes, u32 len, u32 piece, u32 taken);
 void parser_close(void);
 /* Records since the open: length, then the record, for each. */
 u32 parser_records(const u8 **out);
+/* Its place in the stream was lost: it goes on at the beginning of some later call. */
+u32 parser_lost(void);
 /* State that nothing will free any more: none after a close. */
 u32 parser_left(void);
 
