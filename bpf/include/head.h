@@ -70,8 +70,12 @@ static __always_inline bool response_start(struct scratch *s, __u32 n)
 }
 
 /* Is there one between the method and the version? */
-static __always_inline bool has_target(struct scratch *s, __u32 len)
+__separately int has_target(struct scratch *s, __u32 len)
 {
+	if (!s)
+		return 0;
+		/* unrolled: 6.1 refuses a loop whose way back is no jump */
+#pragma unroll
 	for (__u32 i = 0; i < METHOD_MAX; i++) {
 		if (s->buf[i] == ' ')
 			return i + 1 < len - 9;
