@@ -366,6 +366,14 @@ static __always_inline void send_ends(struct sock *sk, struct sk_ctx *c, const s
 		feed(sk, c, d, who, src, ret, end - ret, 0, ret - left, false);
 }
 
+/* Apart, for its own room on the stack. */
+__separately int request_pieces_forget(struct sk_ctx *c)
+{
+	if (c)
+		heads_forget(c, false);
+	return 0;
+}
+
 /* The end of any other send. */
 static __always_inline void send_seen(struct sock *sk, struct sk_ctx *c, const struct src *src,
 				      __u64 who, struct tcp_sock *tp, int ret, __u32 from)
@@ -379,7 +387,8 @@ static __always_inline void send_seen(struct sock *sk, struct sk_ctx *c, const s
 		t->flags &= ~TASK_SPECULATED;
 		if (t->spec_conn == c->cookie) {
 			if (c->req.state == H1_SYNC || c->req.state == H2_SYNC) {
-				dir_forget(c, &t->spec_dir, false);
+				if (t->spec_dir.head_len)
+					request_pieces_forget(c);
 				return;
 			}
 			/* a head in pieces comes again, as an early feed keeps none */

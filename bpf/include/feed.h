@@ -112,7 +112,8 @@ struct feed {
 	__u8 stopped;
 	__u8 half_end; /* ... or whose last newline is still to come */
 	__u8 early;    /* the socket has not taken them yet: what `heads` keeps stays as it is */
-	__u8 pad[4];
+	__u8 again;    /* ... and the feed behind begins in the middle of the same head */
+	__u8 pad[3];
 	__u32 control_len;
 	struct dir control_dir;
 	__u8 control[CONTROL_MAX];

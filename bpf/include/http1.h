@@ -286,7 +286,7 @@ static __always_inline long head_refuse(struct walk *w, __u32 n, __u32 seen)
 {
 	struct feed *f = &w->s->f;
 
-	if (f->early && f->rescan) {
+	if (f->again) {
 		f->stopped = 1;
 		return 1;
 	}
@@ -311,7 +311,6 @@ static __always_inline long head_step(struct walk *w)
 	struct feed *f = &s->f;
 	struct dir *d = w->d;
 	__u32 had = d->head_len, n, extra;
-	bool again = f->early && f->rescan; /* the feed behind begins where this one did */
 
 	n = f->seg_start + f->seg_len - f->pos;
 	if (n > f->len - f->pos)
@@ -367,7 +366,7 @@ static __always_inline long head_step(struct walk *w)
 		head_reset(f);
 		f->rescan = 0;
 		head_scan(s);
-		if (!again)
+		if (!f->again)
 			heads_forget(w->c, f->is_rsp);
 		if (f->head.not_http) {
 			f->rescan = 1;
@@ -379,7 +378,7 @@ static __always_inline long head_step(struct walk *w)
 	else
 		request_head(w);
 	f->from_sync = 0;
-	f->stopped = f->one_head | again;
+	f->stopped = f->one_head | f->again;
 	return f->stopped ? 1 : 0;
 too_long:
 	conn_resync(w->c, f->now, STAT_HEAD_TOO_LONG);
@@ -574,6 +573,7 @@ __separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 		f->rescan = 1;
 		f->line = f->scan = d->scan;
 	}
+	f->again = f->early & f->rescan;
 	bpf_loop(STEPS_MAX, feed_step, &w, 0);
 	if (c->proto != PROTO_HTTP1)
 		return 0;

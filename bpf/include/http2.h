@@ -135,7 +135,6 @@ static __always_inline long h2_block_done(struct walk *w)
 	struct feed *f = &w->s->f;
 	struct block *b = &f->block;
 	struct dir *d = w->d;
-	bool again = f->early && f->rescan; /* the feed behind begins where this one did */
 	__u32 slot;
 
 	b->end = d->head_len;
@@ -157,7 +156,7 @@ static __always_inline long h2_block_done(struct walk *w)
 	}
 	if (b->bad || (d->h2.met == H2_STRANGER && b->pseudo != PSEUDO_YES))
 		return h2_mistaken(w);
-	if (f->rescan && !again)
+	if (f->rescan && !f->again)
 		heads_forget(w->c, f->is_rsp);
 	f->rescan = 0;
 	d->h2.inserts = b->inserts;
@@ -177,8 +176,8 @@ static __always_inline long h2_block_done(struct walk *w)
 	else
 		h2_request_block(w);
 	d->h2.block_type = 0;
-	f->stopped |= again;
-	return again;
+	f->stopped |= f->again;
+	return f->again;
 }
 
 /* The payload of the frame has passed. */
@@ -596,6 +595,7 @@ __separately int h2_feed(struct scratch *s, struct sk_ctx *c)
 			return 0;
 		}
 	}
+	f->again = f->early & f->rescan;
 	bpf_loop(STEPS_MAX, h2_step, &w, 0);
 	if (c->proto != PROTO_HTTP2)
 		return 0;
