@@ -18,6 +18,11 @@
 #define barrier()	 asm volatile("" ::: "memory")
 #define barrier_var(var) asm volatile("" : "+r"(var))
 
+/* libbpf, where it is linked too, has system calls of these names. */
+#define bpf_map_lookup_elem parser_map_lookup_elem
+#define bpf_map_update_elem parser_map_update_elem
+#define bpf_map_delete_elem parser_map_delete_elem
+
 void *bpf_map_lookup_elem(const void *map, const void *key);
 long bpf_map_update_elem(const void *map, const void *key, const void *value, __u64 flags);
 long bpf_map_delete_elem(const void *map, const void *key);
