@@ -69,12 +69,14 @@ static __always_inline bool response_start(struct scratch *s, __u32 n)
 	return (*(__u64 *)s->buf & mask) == (want & mask);
 }
 
-/* Is there one between the method and the version? */
+/*
+ * Is there one between the method and the version? Unrolled, as 6.1 refuses a loop whose way back
+ * is no jump, and apart, as its room on the stack is full.
+ */
 __separately int has_target(struct scratch *s, __u32 len)
 {
 	if (!s)
 		return 0;
-		/* unrolled: 6.1 refuses a loop whose way back is no jump */
 #pragma unroll
 	for (__u32 i = 0; i < METHOD_MAX; i++) {
 		if (s->buf[i] == ' ')
