@@ -1,4 +1,4 @@
-//! Compiles the `*.bpf.c` of `bpf/tracer`, `bpf/inject` and `bpf/probe`, links each folder into one object and writes its skeleton
+//! Compiles the `*.bpf.c` of `bpf/tracer`, `bpf/inject`, `bpf/runtime` and `bpf/probe`, links each folder into one object and writes its skeleton
 //! to `OUT_DIR`.
 
 use std::env;
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     };
     println!("cargo::rerun-if-env-changed=BPF_CLANG");
 
-    for object in ["tracer", "inject", "probe"] {
+    for object in ["tracer", "inject", "runtime", "probe"] {
         skeleton(&root, &out, arch, object)?;
     }
 

@@ -15,6 +15,7 @@ pub mod pipeline;
 pub mod proc;
 pub mod propagation;
 pub mod proto;
+pub mod runtime;
 pub mod selfmetrics;
 pub mod span;
 pub mod time;

@@ -28,6 +28,7 @@ enum ev_kind {
 	EV_RESPONSE_BLOCK = 9, /* ... that a server sent, and that ends the stream */
 	EV_CONN_END = 10,      /* rb_data: no more blocks of this connection */
 	EV_TRAILER_BLOCK = 11, /* rb_data: ... behind an answer */
+	EV_LOOP = 12, /* rb_ctl: the first request of a process that came through an epoll */
 };
 
 enum role {
@@ -46,6 +47,7 @@ enum link {
 	LINK_EXCLUSIVE = 5, /* the only open request of the process */
 	LINK_FORWARDED = 6, /* the program passed the incoming traceparent on unchanged */
 	LINK_PROGRAM = 7,   /* the program wrote a traceparent of its own */
+	LINK_HANDED = 8,    /* the thread took the request over from the one that read it */
 };
 
 enum end_reason {
@@ -93,7 +95,8 @@ enum counter {
 	STAT_REFUSED_TRACEPARENT, /* incoming header invalid or repeated */
 	STAT_JOINS,
 	STAT_SPECULATION_UNDONE,
-	STAT_LOOPS, /* threads found to be event loops on poll() or select() */
+	STAT_LOOPS,  /* threads found to be event loops on poll() or select() */
+	STAT_HANDED, /* requests that a runtime probe saw change threads */
 	/* requests of injecting processes: what became of the header */
 	STAT_INJECT_DONE,
 	STAT_INJECT_OWN,       /* the program wrote one */

@@ -26,6 +26,13 @@
 #define FIELD(object, field) ((object)->field)
 #endif
 
+/*
+ * Functions that are verified by themselves, once, whoever calls them. Without them the paths
+ * through the parser multiply with those of its callers, past what a verifier will look at.
+ * __weak, as every object that includes them has a copy.
+ */
+#define __separately __weak __noinline
+
 /* enum select_bit of a process; 0: not ours. */
 static __always_inline __u32 tgid_selected(__u32 tgid)
 {

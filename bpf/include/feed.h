@@ -186,13 +186,6 @@ struct walk {
 	struct h2_conn *h;
 };
 
-/*
- * Functions that are verified by themselves, once, whoever calls them. Without them the paths
- * through the parser multiply with those of its callers, past what a verifier will look at.
- * __weak, as every object that includes them has a copy.
- */
-#define __separately __weak __noinline
-
 static __always_inline struct scratch *scratch_take(void)
 {
 	for (__u32 i = 0; i < SCRATCHES; i++) {

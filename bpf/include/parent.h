@@ -78,6 +78,16 @@ static __always_inline void dest_mark(const struct sk_ctx *c, __u32 tgid, struct
 		p->since = ~0ULL; /* rule 5 asks how long the process is known */
 }
 
+/* The task turns to another request. What it still has open it serves at the same time. */
+static __always_inline void work_leaves(struct work *w)
+{
+	if (w->cur.tag && !(w->flags & (WORK_INHERITED | WORK_INHERITED_PROC)) &&
+	    req_is_open(&w->cur))
+		w->flags |= WORK_MULTIPLEX;
+	w->flags &= ~(WORK_INHERITED | WORK_INHERITED_PROC | WORK_HANDED);
+	w->cur.tag = 0;
+}
+
 /*
  * Which server request is this task working for? The one place that answers it; runtimes plug
  * in here. `avoid` are the dest_flags that make the only open request no answer.
@@ -114,7 +124,7 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 			out->found = 1;
 			return;
 		} else if (!(w->flags & WORK_MULTIPLEX)) {
-			out->link = LINK_THREAD;
+			out->link = w->flags & WORK_HANDED ? LINK_HANDED : LINK_THREAD;
 			out->found = 1;
 			return;
 		}

@@ -95,7 +95,7 @@ static __always_inline void proc_forget(__u32 tgid)
 
 		if (p && p->tgid == tgid) {
 			p->opened = 0;
-			p->joined_clones = p->pooled = 0;
+			p->joined_clones = p->pooled = p->flags = 0;
 			p->tgid = 0;
 		}
 	}

@@ -309,8 +309,8 @@ static __always_inline bool event_managed(struct sock *sk)
 }
 
 /* The task that read the request works for it, unless it is an event loop. */
-static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, struct open_req *r,
-					  const struct req_ref *ref)
+static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, struct proc *p,
+					  struct open_req *r, const struct req_ref *ref)
 {
 	struct task_struct *task;
 	struct task_ctx *t;
@@ -326,14 +326,18 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 			t->work.flags |= WORK_MULTIPLEX;
 		return;
 	}
-	if (t->work.cur.tag && !(t->work.flags & (WORK_INHERITED | WORK_INHERITED_PROC)) &&
-	    req_is_open(&t->work.cur))
-		t->work.flags |= WORK_MULTIPLEX;
-	t->work.flags &= ~(WORK_INHERITED | WORK_INHERITED_PROC);
-	t->work.cur.tag = 0;
+	work_leaves(&t->work);
 	/* who reads the frames of a connection reads for all its streams, and hands them on */
-	if (c->proto == PROTO_HTTP2 || event_managed((struct sock *)s->f.sk)) {
+	if (c->proto == PROTO_HTTP2) {
 		c->flags |= SK_EVENTS;
+		return;
+	}
+	if (event_managed((struct sock *)s->f.sk)) {
+		c->flags |= SK_EVENTS;
+		if (!(p->flags & PROC_LOOPS)) {
+			__sync_fetch_and_or(&p->flags, PROC_LOOPS);
+			emit_proc(EV_LOOP, s->f.tgid, 0, 0);
+		}
 		return;
 	}
 	task = bpf_get_current_task_btf();
@@ -355,7 +359,8 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	struct req_ref ref = {};
 	struct open_req *r;
 	struct proc *p;
-	__u32 slot, proc, hint;
+	__u32 slot = 0, proc, hint;
+	bool placed;
 
 	if (!s || !c)
 		return 0;
@@ -366,9 +371,16 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	proc = proc_of(c, s->f.tgid);
 	p = proc_at(proc - 1);
 	hint = c->proto == PROTO_HTTP2 ? c->slots[s->f.stream % PIPELINE_MAX] : 0;
-	slot = hint ? slot_take_by_tag(ref.tag) : slot_take(ref.tag);
+	if (!proc || !p)
+		return 0;
+	/* of several only the first could be told from what leads to the connection */
+	if (p->flags & PROC_HANDS && c->proto != PROTO_HTTP2 && s->f.stream == c->rsp_next)
+		slot = slot_take_at(c->cookie, ref.tag);
+	placed = slot;
+	if (!slot)
+		slot = hint ? slot_take_by_tag(ref.tag) : slot_take(ref.tag);
 	r = slot_at(slot - 1);
-	if (!slot || !r || !proc || !p)
+	if (!slot || !r)
 		return 0;
 	ref.slot = slot - 1;
 	if (c->proto == PROTO_HTTP2)
@@ -376,7 +388,7 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	if (!hint)
 		c->slots[s->f.stream % PIPELINE_MAX] = slot;
 	r->proc = proc;
-	r->flags = 0;
+	r->flags = placed ? REQ_PLACED : 0;
 	r->caller = 0;
 	r->body_seq = s->f.first_seq;
 	__builtin_memset(&r->ev, 0, sizeof(r->ev));
@@ -399,7 +411,7 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 		begin_server(s, c, r, &ref);
 		r->flags |= REQ_COUNTED;
 		proc_opened(p, ref.slot);
-		task_takes_up(s, c, r, &ref);
+		task_takes_up(s, c, p, r, &ref);
 	} else {
 		begin_client(s, c, r, p);
 	}
@@ -430,11 +442,14 @@ static __always_inline void task_answers(struct sk_ctx *c, __u64 tag, __u32 stre
 {
 	struct task_ctx *t = task_find();
 	__u32 slot = c->slots[(stream + 1) % PIPELINE_MAX];
+	struct open_req *next = slot ? slot_at(slot - 1) : NULL;
 
 	if (!t || t->work.cur.tag != tag)
 		return;
-	t->work.cur.tag = slot ? req_tag(c->cookie, stream + 1) : 0;
+	t->work.cur.tag = next ? req_tag(c->cookie, stream + 1) : 0;
 	t->work.cur.slot = slot - 1;
+	if (next && next->tag == t->work.cur.tag)
+		next->flags |= REQ_HELD;
 }
 
 /*

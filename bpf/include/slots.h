@@ -47,28 +47,34 @@ static __always_inline __u32 slot_noted(void)
 
 #define SLOT_PROBES 8
 
-static __always_inline __u32 slot_probe(__u64 tag, __u32 i)
+static __always_inline __u32 slot_probe(__u64 key, __u32 i)
 {
-	return ((__u32)(tag * 0x9e3779b97f4a7c15ULL >> 50) + i * 977) % SLOTS;
+	return ((__u32)(key * 0x9e3779b97f4a7c15ULL >> 50) + i * 977) % SLOTS;
 }
 
-/*
- * Takes a free slot that the tag leads to, so that those of requests that begin together lie apart.
- * Returns its index plus one, 0 if none was free.
- */
-__separately int slot_take_by_tag(__u64 tag)
+/* Takes a free slot that `key` leads to. Returns its index plus one, 0 if none of them was free. */
+__separately int slot_take_at(__u64 key, __u64 tag)
 {
 	/* unrolled: 6.1 refuses a loop whose way back is no jump */
 #pragma unroll
 	for (int i = 0; i < SLOT_PROBES; i++) {
-		__u32 at = slot_probe(tag, i);
+		__u32 at = slot_probe(key, i);
 		struct open_req *r = slot_at(at);
 
 		if (r && __sync_val_compare_and_swap(&r->tag, 0, tag) == 0)
 			return at + 1;
 	}
-	stat_inc(STAT_REQUESTS_FULL);
 	return 0;
+}
+
+/* The same by tag, so that those of requests that begin together lie apart. */
+static __always_inline __u32 slot_take_by_tag(__u64 tag)
+{
+	__u32 slot = slot_take_at(tag, tag);
+
+	if (!slot)
+		stat_inc(STAT_REQUESTS_FULL);
+	return slot;
 }
 
 /* The slot that was taken so, plus one; 0: none has the tag. */

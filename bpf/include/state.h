@@ -23,6 +23,7 @@ enum work_flag {
 	WORK_MULTIPLEX = 1,	 /* took a request up while another was open */
 	WORK_INHERITED = 2,	 /* cur was copied at fork, as a thread */
 	WORK_INHERITED_PROC = 4, /* ... as a process */
+	WORK_HANDED = 8,	 /* another thread read the request */
 };
 
 /* The server request that a task works for. */
@@ -59,6 +60,8 @@ enum req_flag {
 	REQ_CONNECT = 64,  /* HTTP/2: a 2xx hands the stream off */
 	REQ_STREAM = 128,  /* part of sk_ctx.streams */
 	REQ_DOUBT = 256,   /* HTTP/2: begun before it was sure that an answer would be seen */
+	REQ_PLACED =
+	    512, /* begun while no other was open on its connection, whose cookie leads to it */
 };
 
 enum h1_state {
@@ -261,6 +264,11 @@ struct task_ctx {
 	__u32 spec_proto;
 };
 
+enum proc_flag {
+	PROC_LOOPS = 1, /* user space was told of its first request through an epoll */
+	PROC_HANDS = 2, /* its threads hand requests over: these are placed by cookie */
+};
+
 /* A selected process, as the kernel side sees it. */
 struct proc {
 	__u64 since;	     /* watched from this time on */
@@ -268,7 +276,7 @@ struct proc {
 	__u32 joined_clones; /* threads started in a request that ended before it */
 	__u32 pooled;	     /* a thread started in a request outlived it */
 	__u32 tgid;	     /* 0: free */
-	__u32 pad;
+	__u32 flags;	     /* enum proc_flag */
 };
 
 /* A destination of a process. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "request.h"
+#include "files.h"
 
 /*
  * Tiers A and B: a thread that waits for a new connection while it works for a request serves
@@ -9,8 +10,6 @@
 
 #define WAIT_FDS     64
 #define SELECT_WORDS 16 /* 1024 descriptors */
-#define S_IFMT_	     0170000
-#define S_IFSOCK_    0140000
 
 struct wait {
 	struct task_struct *task;
@@ -36,16 +35,9 @@ static __always_inline struct task_ctx *works_for_one(void)
 
 static __always_inline bool listens(struct task_struct *task, __u32 fd)
 {
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd), *file = NULL;
-	struct socket *socket;
+	struct sock *sk = socket_of(task, fd);
 
-	if (fd >= BPF_CORE_READ(table, max_fds) ||
-	    bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file ||
-	    (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT_) != S_IFSOCK_)
-		return false;
-	socket = BPF_CORE_READ(file, private_data);
-	return BPF_CORE_READ(socket, sk, __sk_common.skc_state) == TCP_LISTEN;
+	return sk && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN;
 }
 
 static __always_inline long looked_at(struct wait *w, __u32 fd)

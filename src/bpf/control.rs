@@ -16,7 +16,7 @@ use super::skel::TracerMaps;
 const MAX_TGID: u32 = 4 << 20;
 
 /// Names of the kernel side's counters, in the order of `enum counter` in `abi.h`.
-const COUNTERS: [&str; 49] = [
+const COUNTERS: [&str; 50] = [
     "ring_full_span",
     "ring_full_head",
     "ring_full_block",
@@ -49,6 +49,7 @@ const COUNTERS: [&str; 49] = [
     "joins",
     "speculation_undone",
     "loops_found",
+    "requests_handed",
     "inject_done",
     "inject_own",
     "inject_unclaimed",

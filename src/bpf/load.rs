@@ -146,7 +146,8 @@ pub fn has_loop() -> bool {
     ProgramType::Tracepoint.is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_loop).unwrap_or(true)
 }
 
-fn release() -> (u32, u32) {
+/// Of the kernel.
+pub(super) fn release() -> (u32, u32) {
     let text = nix::sys::utsname::uname()
         .map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned());
     let mut numbers = text.split(['.', '-', '+']).map_while(|part| part.parse().ok());

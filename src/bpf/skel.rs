@@ -1,4 +1,4 @@
-//! The skeletons that libbpf-cargo generates from `bpf/tracer`, `bpf/inject` and `bpf/probe`.
+//! The skeletons that libbpf-cargo generates from `bpf/tracer`, `bpf/inject`, `bpf/runtime` and `bpf/probe`.
 #![allow(
     clippy::all,
     clippy::pedantic,
@@ -21,4 +21,8 @@ pub(super) mod probe {
 
 pub(super) mod inject {
     include!(concat!(env!("OUT_DIR"), "/inject.skel.rs"));
+}
+
+pub(super) mod runtime {
+    include!(concat!(env!("OUT_DIR"), "/runtime.skel.rs"));
 }

@@ -174,6 +174,19 @@ fn capabilities() -> Finding {
     finding("capabilities", verdict, detail, "run as root or grant them")
 }
 
+/// Whether functions of programs' libraries can be looked at.
+fn runtime_probes() -> Finding {
+    match fs::metadata("/sys/bus/event_source/devices/uprobe") {
+        Ok(_) => finding("runtime probes", Verdict::Yes, "uprobes: puma", ""),
+        Err(_) => finding(
+            "runtime probes",
+            Verdict::Partly,
+            "the kernel offers no uprobes",
+            "CONFIG_UPROBE_EVENTS=y and /sys mounted; calls of puma's workers may have no parent without",
+        ),
+    }
+}
+
 /// What nothing of ours does yet; runtimes' probes will where they may.
 fn right(feature: &str, right: Right) -> Finding {
     match (allows(right), right) {
@@ -235,7 +248,7 @@ fn findings() -> Vec<Finding> {
         None => finding("tracing", Verdict::No, "no tier works", "see the reasons above"),
     });
     if used.is_some() {
-        all.push(propagation());
+        all.extend([propagation(), runtime_probes()]);
     }
     if used.is_some() {
         all.extend([

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::args::Run;
 use super::notify;
-use crate::bpf::{Control, LoadError, LoadOptions, Tier, Tracer};
+use crate::bpf::{Control, LoadError, LoadOptions, RuntimeProbes, Tier, Tracer};
 use crate::config::{Config, Loaded, MetricsExporter, Sources, TierName, load};
 use crate::enrich::{Labels, Naming};
 use crate::event::Writer;
@@ -29,6 +29,7 @@ use crate::logging;
 use crate::pipeline::{Parts, Pipeline, Recorder, spawn};
 use crate::proc::{Discovery, Places, Rules, listeners};
 use crate::propagation::{self, Propagation};
+use crate::runtime::Runtimes;
 use crate::selfmetrics::{Metrics, serve};
 use crate::span::{Span, SpanKind};
 use crate::time::WallClock;
@@ -108,6 +109,9 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     let mut discovery = Discovery::new(rules, naming, places, control.clone());
     let mut injection = Injecting::default();
     injection.apply(&config, &tracer, &mut discovery);
+    let probes = RuntimeProbes::new(&tracer).context("the maps of runtime probes")?;
+    discovery.set_runtimes(Runtimes::new(probes));
+    discovery.probe_runtimes(config.spanwire.runtime_probes);
     let selection = discovery.selection();
     discovery.scan();
     let discovery = Arc::new(Mutex::new(discovery));
@@ -166,6 +170,7 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     let keeper = {
         let (metrics, control, stopping) = (Arc::clone(&metrics), control.clone(), Arc::clone(&stopping));
         let (selection, printer) = (Arc::clone(&selection), printer.clone());
+        let discovery = Arc::clone(&discovery);
         // Twice in the time that it is given.
         let watchdog = notify::watchdog().map(|within| within / 2);
         spawn("housekeeping", move || {
@@ -177,6 +182,9 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
                     && let Ok(mut printer) = printer.lock()
                 {
                     printer.tick(false);
+                }
+                if let Ok(mut discovery) = discovery.lock() {
+                    discovery.tick();
                 }
                 if let Some(every) = watchdog
                     && Instant::now() >= alive
@@ -199,7 +207,10 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         })?
     };
 
-    let status = wait(flags, &discovery, |config, discovery| injection.apply(config, &tracer, discovery))?;
+    let status = wait(flags, &discovery, |config, discovery| {
+        injection.apply(config, &tracer, discovery);
+        discovery.probe_runtimes(config.spanwire.runtime_probes);
+    })?;
 
     // Nothing new is seen from here on; what was seen leaves in the order of the pipeline.
     let deadline = Instant::now() + config.shutdown_timeout.0.0;

@@ -245,6 +245,8 @@ pub(super) const KEYS: &[Key] = &[
     key("spanwire.random_flag", Bool, &["SPANWIRE_RANDOM_FLAG"],
         "Whether the traces that begin here say in their flags that the trace id is random (03 instead of 01), as the \
          second level of W3C Trace Context wants. OpenTelemetry for Go before 1.42 drops such a context."),
+    key("spanwire.runtime_probes", Bool, &["SPANWIRE_RUNTIME_PROBES"],
+        "Look into language runtimes with uprobes where the kernel does not see which thread serves a request: puma. See docs/RUNTIMES.md."),
     key("spanwire.ring_size", Bytes, &["SPANWIRE_RING_SIZE"],
         "Bytes of the ring between kernel and user space: a power of two, as 4194304 or 4MiB."),
 ];

@@ -442,6 +442,7 @@ pub struct Own {
     pub never_write_to: Nets,
     pub link_attribute: bool,
     pub random_flag: bool,
+    pub runtime_probes: bool,
     #[serde(deserialize_with = "types::bytes")]
     pub ring_size: u32,
 }
@@ -455,6 +456,7 @@ impl Default for Own {
             never_write_to: Nets::default(),
             link_attribute: false,
             random_flag: true,
+            runtime_probes: true,
             ring_size: 4 << 20,
         }
     }

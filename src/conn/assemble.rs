@@ -261,6 +261,7 @@ fn link(code: u8) -> Link {
         types::link::LINK_HEADER => Link::Header,
         types::link::LINK_JOINED => Link::Joined,
         types::link::LINK_THREAD => Link::Thread,
+        types::link::LINK_HANDED => Link::Handed,
         types::link::LINK_INHERITED => Link::Inherited,
         types::link::LINK_EXCLUSIVE => Link::Exclusive,
         types::link::LINK_FORWARDED => Link::Forwarded,

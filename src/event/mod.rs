@@ -60,6 +60,11 @@ pub enum ProcEvent {
         /// Host pid.
         pid: u32,
     },
+    /// A selected process has read a request from a socket that it waits for together with others.
+    Loop {
+        /// Host pid.
+        pid: u32,
+    },
     /// A TCP socket listens.
     Listen {
         /// Host pid.
@@ -137,6 +142,7 @@ pub fn decode_proc(record: &[u8]) -> Result<ProcEvent, DecodeError> {
         }
         types::ev_kind::EV_FORK => Ok(ProcEvent::Fork { parent: pid, child: event.other }),
         types::ev_kind::EV_EXIT => Ok(ProcEvent::Exit { pid }),
+        types::ev_kind::EV_LOOP => Ok(ProcEvent::Loop { pid }),
         types::ev_kind::EV_LISTEN => {
             let port = u16::try_from(event.other).map_err(|_| DecodeError::Kind(header.kind))?;
             Ok(ProcEvent::Listen { pid, port, netns: event.flags })

@@ -14,6 +14,7 @@ use crate::config::{Glob, IntSet, Selector};
 use crate::enrich::{Basis, Naming};
 use crate::event::ProcEvent;
 use crate::propagation::Propagation;
+use crate::runtime::Runtimes;
 use crate::span::Resource;
 
 /// Resources of processes that are gone, kept for the spans still on their way.
@@ -183,6 +184,7 @@ pub struct Discovery {
     command: HashSet<u32>,
     exits: u32,
     propagation: Option<Propagation>,
+    runtimes: Option<Runtimes>,
     /// Where the entry that selects a process does not say.
     propagate: bool,
 }
@@ -193,6 +195,7 @@ impl Discovery {
     pub fn new(rules: Rules, naming: Naming, places: Places, control: Control) -> Self {
         Self {
             propagation: None,
+            runtimes: None,
             propagate: false,
             rules,
             naming,
@@ -215,7 +218,7 @@ impl Discovery {
         change(&mut self.selection.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    fn take(&mut self, facts: &Facts, entry: Option<&Selector>) {
+    fn take(&mut self, facts: &Facts, entry: Option<&Selector>) -> Language {
         let language = Language::of(facts);
         let basis = self.naming.basis(facts, language, entry);
         let place = self.places.of(facts.pid);
@@ -237,7 +240,9 @@ impl Discovery {
             tracing::info!(pid = facts.pid, exe = %facts.exe, service = %service, "Tracing a process.");
         }
         self.control.select(facts.pid, language.threads_hold_requests());
+        self.with_runtimes(|runtimes| runtimes.select(facts.pid));
         self.propagate(facts.pid, entry);
+        language
     }
 
     /// More is known of pods now.
@@ -293,6 +298,19 @@ impl Discovery {
         }
     }
 
+    fn with_runtimes(&mut self, change: impl FnOnce(&mut Runtimes)) {
+        if let Some(runtimes) = &mut self.runtimes {
+            change(runtimes);
+        }
+    }
+
+    /// A process that is selected already has shown that it serves requests.
+    fn serves(&mut self, pid: u32) {
+        if let Some(facts) = Facts::read(pid).filter(|_| self.control.is_selected(pid)) {
+            self.with_runtimes(|runtimes| runtimes.serves(pid, Language::of(&facts)));
+        }
+    }
+
     fn propagate(&self, pid: u32, entry: Option<&Selector>) {
         if let Some(propagation) = &self.propagation {
             let own = entry.and_then(|entry| entry.context_propagation);
@@ -305,6 +323,7 @@ impl Discovery {
             propagation.adopt(pid, false);
         }
         self.control.deselect(pid);
+        self.with_runtimes(|runtimes| runtimes.deselect(pid));
         self.with(|selection| {
             // What waits for the name of its pod is not to be told if that is why it is let go.
             let waits = |live: &Live| live.waits_until.is_some_and(|until| Instant::now() < until);
@@ -322,11 +341,15 @@ impl Discovery {
         }
         let Some(facts) = Facts::read(pid) else { return };
         if self.command.contains(&pid) {
-            return self.take(&facts, None);
+            self.take(&facts, None);
+            return;
         }
         match self.select(&facts, known_port, listeners) {
             Some(entry) => {
-                self.take(&facts, Some(&entry));
+                let language = self.take(&facts, Some(&entry));
+                if Runtimes::can_probe(language) && (known_port.is_some() || !listeners.of(pid).is_empty()) {
+                    self.with_runtimes(|runtimes| runtimes.serves(pid, language));
+                }
                 // The kernel side tells of the forks of selected processes: of those before, nobody has.
                 for child in children(pid) {
                     if !self.control.is_selected(child) {
@@ -392,6 +415,21 @@ impl Discovery {
         self.propagate = always;
     }
 
+    /// From now on processes may have the probes of their runtime.
+    pub fn set_runtimes(&mut self, runtimes: Runtimes) {
+        self.runtimes = Some(runtimes);
+    }
+
+    /// What is due after a while. To be called now and then.
+    pub fn tick(&mut self) {
+        self.with_runtimes(Runtimes::tick);
+    }
+
+    /// Whether they are to have them.
+    pub fn probe_runtimes(&mut self, wanted: bool) {
+        self.with_runtimes(|runtimes| runtimes.enable(wanted));
+    }
+
     /// Takes an event of the kernel side.
     pub fn on_event(&mut self, event: ProcEvent) {
         match event {
@@ -403,6 +441,7 @@ impl Discovery {
                 if let Some(propagation) = &self.propagation {
                     propagation.forked(parent, child);
                 }
+                self.with_runtimes(|runtimes| runtimes.forked(parent, child));
                 let naming = &self.naming;
                 self.with(|selection| {
                     let born = match (selection.live.get(&parent), selection.gone.get(&parent)) {
@@ -432,15 +471,21 @@ impl Discovery {
                 if let Some(propagation) = &self.propagation {
                     propagation.executed(pid);
                 }
+                self.with_runtimes(|runtimes| runtimes.forget(pid));
                 // A child that works for an open request belongs to the service that started it.
                 if !(serving && self.control.is_selected(pid)) {
                     self.evaluate(pid, None, &mut Listeners::default());
                 }
             }
             ProcEvent::Listen { pid, port, .. } => {
-                if !self.control.is_selected(pid) {
+                if self.control.is_selected(pid) {
+                    self.serves(pid);
+                } else {
                     self.evaluate(pid, Some(port), &mut Listeners::default());
                 }
+            }
+            ProcEvent::Loop { pid } => {
+                self.serves(pid);
             }
             ProcEvent::Exit { pid } => {
                 self.command.remove(&pid);
@@ -449,6 +494,7 @@ impl Discovery {
                 if let Some(propagation) = &self.propagation {
                     propagation.gone(pid);
                 }
+                self.with_runtimes(|runtimes| runtimes.forget(pid));
                 self.with(|selection| selection.leave(pid));
                 self.exits += 1;
                 if self.exits.is_multiple_of(256) {

@@ -5,6 +5,7 @@ mod discovery;
 mod facts;
 mod language;
 mod listen;
+mod maps;
 mod place;
 
 pub use container::{Container, ContainerRef, Runtime};
@@ -12,4 +13,5 @@ pub use discovery::{Discovery, Rules, Selection};
 pub use facts::{Facts, netns};
 pub use language::Language;
 pub use listen::{Listeners, listeners};
+pub use maps::{Mapping, mappings};
 pub use place::{Place, Places};

@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 
 use memchr::memmem;
 
+use crate::proc::mappings;
+
 /// `mov esi, 0x541b` or `mov w1, #0x541b`.
 #[cfg(target_arch = "x86_64")]
 const LOADS_FIONREAD: &[u8] = &[0xbe, 0x1b, 0x54, 0, 0];
@@ -16,8 +18,6 @@ const LOADS_FIONREAD: &[u8] = &[0x61, 0x83, 0x8a, 0x52];
 
 /// Extensions that hand the number to scripts, which no search of code finds.
 const HAND_IT_OUT: [&str; 2] = ["/termios.", "/io/wait.so"];
-/// The C library has it in its wrappers for everyone; who calls those has the number too.
-const EVERYONE: [&str; 3] = ["/libc.so", "/libc-2.", "/ld-musl-"];
 const KEPT: usize = 4096;
 
 /// Files that were searched, by device and inode.
@@ -29,24 +29,18 @@ impl Searched {
     pub(super) fn process(&mut self, pid: u32) -> bool {
         let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/maps")) else { return true };
         let mut seen = HashSet::new();
-        for line in maps.lines() {
-            let mut words = line.split_whitespace();
-            let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
-            let Some(path) = words.nth(3) else {
-                // Code that was made at run time is of a virtual machine, whose own code is searched.
-                continue;
-            };
-            if HAND_IT_OUT.iter().any(|part| path.contains(part)) {
+        // Code that was made at run time is of a virtual machine, whose own code is searched.
+        for mapping in mappings(&maps) {
+            if HAND_IT_OUT.iter().any(|part| mapping.path.contains(part)) {
                 return true;
             }
-            let code = rights.contains('x') && path.starts_with('/');
-            if code && !EVERYONE.iter().any(|part| path.contains(part)) && seen.insert(path.to_owned()) {
-                // The link also leads to files that were deleted; it takes CAP_CHECKPOINT_RESTORE.
-                let file = File::open(format!("/proc/{pid}/map_files/{range}"))
-                    .or_else(|_| File::open(format!("/proc/{pid}/root{path}")));
-                if self.file(file) {
-                    return true;
-                }
+            // The C library has it in its wrappers for everyone; who calls those has the number too.
+            if mapping.executable
+                && !mapping.is_c_library()
+                && seen.insert(mapping.path)
+                && self.file(mapping.open(pid))
+            {
+                return true;
             }
         }
         seen.is_empty()

@@ -60,6 +60,8 @@ pub enum Link {
     Joined,
     /// The calling thread serves exactly this request.
     Thread,
+    /// The calling thread took the request over from the one that read it.
+    Handed,
     /// The calling thread or process was started while the request was open.
     Inherited,
     /// It was the only open request of the process.
@@ -79,6 +81,7 @@ impl Link {
             Self::Header => "header",
             Self::Joined => "joined",
             Self::Thread => "thread",
+            Self::Handed => "handed",
             Self::Inherited => "inherited",
             Self::Exclusive => "exclusive",
             Self::Forwarded => "forwarded",

@@ -97,8 +97,9 @@ pub fn all() -> Vec<Scenario> {
         scenario("gunicorn-gthread", Threads, gunicorn_gthread, &["venv:gunicorn"]),
         // As it comes: a reactor thread reads whatever is not there at once, and hands it to the pool
         // in the interpreter's memory (docs/LIMITS.md).
-        scenario("puma", Loop, puma, &["puma"]),
+        scenario("puma", Threads, puma, &["puma"]),
         scenario("puma-direct", Threads, puma_direct, &["puma"]),
+        scenario("puma-cluster", Threads, puma_cluster, &["puma"]),
         Scenario {
             after_start: Some(start_php_background),
             ..scenario("apache-php", Threads, apache_php, &["apache2", "glob:libphp"])
@@ -260,6 +261,13 @@ fn puma(hop: &Hop<'_>) -> io::Result<Command> {
         .args(["--quiet", "--threads", "32:32", "--workers", "0", "--environment", "production"])
         .args(["--bind", &format!("tcp://127.0.0.1:{}", hop.port), &format!("{APPS}/ruby/config.ru")])
         .current_dir(hop.dir);
+    Ok(command)
+}
+
+fn puma_cluster(hop: &Hop<'_>) -> io::Result<Command> {
+    let mut command = puma(hop)?;
+    let background = f64::from(BACKGROUND_HZ) / 2.0;
+    command.args(["--workers", "2"]).env("BG_HZ", background.to_string());
     Ok(command)
 }
 

@@ -181,7 +181,9 @@ long bpf_ringbuf_output(const void *ring, const void *data, __u64 size, __u64 fl
 
 void *bpf_ringbuf_reserve(const void *ring, __u64 size, __u64 flags)
 {
-	return record(size);
+	static __u64 told[8]; /* of the one process that there is here */
+
+	return ring == &rb_ctl ? told : record(size);
 }
 
 void bpf_ringbuf_submit(const void *data, __u64 flags)
