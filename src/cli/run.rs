@@ -120,6 +120,11 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     let (exporter, queue) = match config.export()? {
         Some(settings) => {
             info!(endpoint = %settings.endpoint, protocol = ?settings.protocol, "Exporting.");
+            if settings.insecure_skip_verify {
+                warn!(
+                    "otel_traces_export.insecure_skip_verify: whoever can redirect the connection gets spans and headers."
+                );
+            }
             let (exporter, queue) = Exporter::start(settings, Arc::clone(&metrics))?;
             (Some(exporter), Some(queue))
         }

@@ -186,7 +186,7 @@ pub(super) const KEYS: &[Key] = &[
     key("otel_traces_export.client_key", Text, &["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"],
         "PEM file with its key.").example("/etc/ssl/agent.key"),
     key("otel_traces_export.insecure_skip_verify", Bool, &["OTEL_EBPF_INSECURE_SKIP_VERIFY"],
-        "Do not verify the collector's certificate; it is verified all the same, `certificate` is the way to trust one's own.").inert(),
+        "Take any certificate from the collector: whoever can redirect the connection gets the spans and the headers. `certificate` is the way to trust one's own CA."),
     key("otel_traces_export.sampler.name", Text, &["OTEL_TRACES_SAMPLER"],
         "always_on, always_off, traceidratio, parentbased_always_on (also the default), parentbased_always_off, parentbased_traceidratio.").example("parentbased_traceidratio"),
     key("otel_traces_export.sampler.arg", Text, &["OTEL_TRACES_SAMPLER_ARG"],

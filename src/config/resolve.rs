@@ -134,6 +134,7 @@ impl Config {
             timeout: Duration::from_millis(traces.timeout.max(1)),
             gzip: traces.compression == Compression::Gzip,
             ca_file: traces.certificate.clone().map(Into::into),
+            insecure_skip_verify: traces.insecure_skip_verify,
             client_certificate: traces.client_certificate.clone().map(Into::into),
             client_key: traces.client_key.clone().map(Into::into),
             batch_max_size: traces.batch_max_size,

@@ -1,16 +1,22 @@
 //! OTLP over gRPC.
 
 use anyhow::{Context, Result};
+use http::Uri;
+use http::uri::Scheme;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt as _;
+use tower::{Service as _, service_fn};
 
 use super::queue::{Delivered, Failure};
 use super::settings::ExportSettings;
+use super::tls;
 
 /// A response larger than this is no OTLP.
 const RESPONSE_MAX: usize = 4 << 20;
@@ -22,27 +28,39 @@ pub(super) struct Client {
     headers: MetadataMap,
 }
 
+/// Connects when it must. TLS is of our own connector, which tonic is to take for a plain one.
+fn channel(settings: &ExportSettings) -> Result<Channel> {
+    let origin: Uri = settings.endpoint.parse()?;
+    let limits = |endpoint: Endpoint| endpoint.timeout(settings.timeout).connect_timeout(settings.timeout);
+    if origin.scheme() != Some(&Scheme::HTTPS) {
+        return Ok(limits(Endpoint::from(origin)).connect_lazy());
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(settings.timeout));
+    let tls = HttpsConnectorBuilder::new()
+        .with_tls_config(tls::config(settings)?)
+        .https_only()
+        .enable_http2()
+        .wrap_connector(tcp);
+    let (target, within) = (origin.clone(), settings.timeout);
+    let connect = service_fn(move |_plain: Uri| {
+        let connected = tls.clone().call(target.clone());
+        async move { tokio::time::timeout(within, connected).await? }
+    });
+    let mut plain = origin.clone().into_parts();
+    plain.scheme = Some(Scheme::HTTP);
+    let endpoint = Endpoint::from(Uri::from_parts(plain)?).origin(origin);
+    Ok(limits(endpoint).connect_with_connector_lazy(connect))
+}
+
 impl Client {
     /// Must run inside the runtime that will use it.
     pub(super) fn new(settings: &ExportSettings) -> Result<Self> {
-        let mut endpoint = Endpoint::from_shared(settings.endpoint.clone())
-            .with_context(|| format!("the OTLP endpoint `{}`", settings.endpoint))?
-            .timeout(settings.timeout)
-            .connect_timeout(settings.timeout);
-        if settings.endpoint.starts_with("https://") {
-            let mut tls = ClientTlsConfig::new();
-            tls = match &settings.ca_file {
-                Some(path) => tls.ca_certificate(Certificate::from_pem(super::http::read(path)?)),
-                None => tls.with_native_roots(),
-            };
-            if let (Some(certificate), Some(key)) = (&settings.client_certificate, &settings.client_key) {
-                tls = tls
-                    .identity(Identity::from_pem(super::http::read(certificate)?, super::http::read(key)?));
-            }
-            endpoint = endpoint.tls_config(tls).context("TLS of the OTLP endpoint")?;
-        }
-        let mut service =
-            TraceServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(RESPONSE_MAX);
+        let channel =
+            channel(settings).with_context(|| format!("the OTLP endpoint `{}`", settings.endpoint))?;
+        let mut service = TraceServiceClient::new(channel).max_decoding_message_size(RESPONSE_MAX);
         if settings.gzip {
             service = service.send_compressed(CompressionEncoding::Gzip);
         }

@@ -1,7 +1,6 @@
 //! OTLP as protobuf over HTTP.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -19,20 +18,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 
 use super::queue::{Delivered, Failure};
 use super::settings::ExportSettings;
+use super::tls;
 
 /// A response larger than this is no OTLP.
 const RESPONSE_MAX: usize = 4 << 20;
-
-/// Reads a file that the configuration names.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
-}
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -41,37 +33,6 @@ pub(super) struct Client {
     headers: HeaderMap,
     timeout: Duration,
     gzip: bool,
-}
-
-fn tls(settings: &ExportSettings) -> Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    match &settings.ca_file {
-        Some(path) => {
-            let pem = read(path)?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate =
-                    certificate.with_context(|| format!("a certificate in {}", path.display()))?;
-                roots.add(certificate).with_context(|| format!("a certificate in {}", path.display()))?;
-            }
-            anyhow::ensure!(!roots.is_empty(), "no certificate in {}", path.display());
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            let (_added, _unreadable) = roots.add_parsable_certificates(found.certs);
-        }
-    }
-    let builder = ClientConfig::builder().with_root_certificates(roots);
-    match (&settings.client_certificate, &settings.client_key) {
-        (Some(certificate), Some(key)) => {
-            let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
-                .collect::<Result<Vec<_>, _>>()
-                .with_context(|| format!("a certificate in {}", certificate.display()))?;
-            let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
-                .with_context(|| format!("the key in {}", key.display()))?;
-            builder.with_client_auth_cert(chain, secret).context("the client certificate")
-        }
-        _ => Ok(builder.with_no_client_auth()),
-    }
 }
 
 impl Client {
@@ -92,7 +53,7 @@ impl Client {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(settings)?)
+            .with_tls_config(tls::config(settings)?)
             .https_or_http()
             .enable_http1()
             .build();

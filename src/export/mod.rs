@@ -6,6 +6,7 @@ mod otlp;
 mod printer;
 mod queue;
 mod settings;
+mod tls;
 mod tree;
 
 pub use otlp::encode;

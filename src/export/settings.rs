@@ -38,6 +38,8 @@ pub struct ExportSettings {
     pub gzip: bool,
     /// CA certificates in PEM, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Take any certificate of the collector's.
+    pub insecure_skip_verify: bool,
     /// Client certificate in PEM.
     pub client_certificate: Option<PathBuf>,
     /// Its key in PEM.

@@ -271,10 +271,10 @@ fn secrets_are_masked_in_values_and_errors() {
 
 #[test]
 fn what_does_nothing_yet_is_said_when_it_is_changed() {
-    let yaml = "ebpf: {wakeup_len: 500, bpf_debug: true}\notel_traces_export: {insecure_skip_verify: true}\n";
+    let yaml = "ebpf: {wakeup_len: 500, bpf_debug: true, high_request_volume: true}\n";
     let all = loaded(yaml, &[("OTEL_EBPF_CHANNEL_BUFFER_LEN", "50")], &[]).unwrap();
     assert_one(&all, &["`ebpf.bpf_debug` (file:", "does nothing here yet"]);
-    assert_one(&all, &["`otel_traces_export.insecure_skip_verify`", "does nothing here yet"]);
+    assert_one(&all, &["`ebpf.high_request_volume`", "does nothing here yet"]);
     assert_eq!(all.warnings.len(), 2, "{:?}", texts(&all));
     assert!(all.warnings.iter().all(|warning| warning.severity == Severity::Info));
 }

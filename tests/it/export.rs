@@ -51,6 +51,7 @@ pub(crate) fn settings(endpoint: String, protocol: Protocol) -> ExportSettings {
         timeout: Duration::from_millis(400),
         gzip: true,
         ca_file: None,
+        insecure_skip_verify: false,
         client_certificate: None,
         client_key: None,
         batch_max_size: 10,

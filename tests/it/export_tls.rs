@@ -145,11 +145,29 @@ fn a_collector_is_trusted_by_its_ca_and_trusts_us_by_ours() {
 }
 
 #[test]
-fn a_collector_of_another_name_gets_nothing() {
+fn a_collector_of_another_name_gets_nothing_unless_all_are_to_be_trusted() {
     let directory = tempfile::tempdir().unwrap();
     let ours = Authority::new();
     let ca = file(&directory, "ca.pem", &ours.certificate);
-    let endpoint = serve_http(&ours.sign("elsewhere.example"), None);
-    let settings = ExportSettings { ca_file: Some(ca), ..settings(endpoint, Protocol::HttpProtobuf) };
-    assert!(!taken(settings));
+    let elsewhere = ours.sign("elsewhere.example");
+    let known = ours.sign("spanwire");
+    let certificate = file(&directory, "known.pem", &known.certificate);
+    let key = file(&directory, "known.key", &known.key);
+    for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+        let serve = if protocol == Protocol::Grpc { serve_grpc } else { serve_http };
+        let (open, closed) = (serve(&elsewhere, None), serve(&elsewhere, Some(&ours.certificate)));
+        let to = |endpoint: &str| settings(endpoint.to_owned(), protocol);
+        assert!(!taken(ExportSettings { ca_file: Some(ca.clone()), ..to(&open) }), "{protocol:?}: verified");
+        assert!(
+            taken(ExportSettings { insecure_skip_verify: true, ..to(&open) }),
+            "{protocol:?}: of nobody's CA, with another name"
+        );
+        let with_ours = ExportSettings {
+            insecure_skip_verify: true,
+            client_certificate: Some(certificate.clone()),
+            client_key: Some(key.clone()),
+            ..to(&closed)
+        };
+        assert!(taken(with_ours), "{protocol:?}: and our certificate");
+    }
 }
