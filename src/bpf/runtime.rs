@@ -23,7 +23,8 @@ pub enum RuntimeProbe {
 pub struct RuntimeProbes {
     maps: Vec<(&'static str, MapHandle)>,
     conns_in_hash: bool,
-    loaded: Option<Loaded>,
+    /// Once it was tried.
+    loaded: Option<Result<Loaded, String>>,
 }
 
 struct Loaded {
@@ -41,7 +42,8 @@ pub struct Attached(#[expect(dead_code, reason = "detaches when dropped")] Link)
 
 impl fmt::Debug for RuntimeProbes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RuntimeProbes").field("loaded", &self.loaded.is_some()).finish_non_exhaustive()
+        let loaded = matches!(self.loaded, Some(Ok(_)));
+        f.debug_struct("RuntimeProbes").field("loaded", &loaded).finish_non_exhaustive()
     }
 }
 
@@ -57,7 +59,17 @@ impl RuntimeProbes {
         Ok(Self { maps, conns_in_hash: tracer.tier == Tier::B, loaded: None })
     }
 
-    fn load(&self, multi: bool) -> Result<Loaded, String> {
+    fn load(&self) -> Result<Loaded, String> {
+        // Before v6.10 ("bpf: Fix multi-uprobe PID filtering logic") it was for one thread of a process only.
+        let loaded = match release() >= (6, 12) {
+            true => self.load_as(true).or_else(|_| self.load_as(false)),
+            false => self.load_as(false),
+        };
+        super::memory::trim();
+        loaded
+    }
+
+    fn load_as(&self, multi: bool) -> Result<Loaded, String> {
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = RuntimeSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
         let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
@@ -86,13 +98,11 @@ impl RuntimeProbes {
         file: &File,
         offset: u64,
     ) -> Result<Attached, String> {
-        let loaded = match self.loaded.take() {
-            Some(loaded) => loaded,
-            // Before v6.10 ("bpf: Fix multi-uprobe PID filtering logic") it was for one thread of a process only.
-            None if release() >= (6, 12) => self.load(true).or_else(|_| self.load(false))?,
-            None => self.load(false)?,
+        let loaded = self.loaded.take().unwrap_or_else(|| self.load());
+        let Loaded { skel, multi } = match self.loaded.insert(loaded) {
+            Ok(loaded) => loaded,
+            Err(reason) => return Err(reason.clone()),
         };
-        let Loaded { skel, multi } = self.loaded.insert(loaded);
         let progs = &skel.progs;
         // The file itself: a path may lead elsewhere by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
