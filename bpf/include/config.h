@@ -19,7 +19,7 @@ struct tracer_config {
 	__u8 join;	    /* same-host joining */
 	__u8 task_storage;  /* sk_msg programs may use it: since v6.18 */
 	__u8 random_flag;   /* set in the trace flags of roots */
-	__u8 stay;	    /* no preemption inside the hooks of tier A */
+	__u8 stay;	    /* no preemption inside the hooks */
 	__u8 conns_in_hash; /* tier B: kprobes have no socket storage */
 	__u8 recv_flags_at; /* ... and count arguments: where tcp_recvmsg() has its flags */
 };

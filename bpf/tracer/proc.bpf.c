@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "request.h"
+#include "stay.h"
 
 /*
  * Life of processes and threads. Selection and the request a task works for are copied at fork
@@ -11,32 +12,40 @@ static __always_inline bool holds_open_request(struct task_ctx *t)
 	return t && req_is_open(&t->work.cur);
 }
 
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(tp_fork, struct task_struct *parent, struct task_struct *child)
+static __always_inline void forked(struct task_struct *parent, struct task_struct *child,
+				   __u32 bits)
 {
 	__u32 from = parent->tgid, to = child->tgid;
 	struct task_ctx *pt, *ct;
 
-	__u32 bits = tgid_selected(from);
-
-	if (!bits || child->flags & PF_KTHREAD_)
-		return 0;
 	if (from != to) {
 		tgid_select(to, bits);
 		emit_proc(EV_FORK, from, to, 0);
 	}
 	pt = bpf_task_storage_get(&task_ctxs, parent, 0, 0);
 	if (!holds_open_request(pt))
-		return 0;
+		return;
 	ct = bpf_task_storage_get(&task_ctxs, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!ct) {
 		stat_inc(STAT_TASK_STATE);
-		return 0;
+		return;
 	}
 	ct->work.cur = pt->work.cur;
 	ct->work.flags = from == to ? WORK_INHERITED : WORK_INHERITED_PROC;
 	if (pt->work.flags & WORK_INHERITED)
 		ct->work.flags = WORK_INHERITED;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(tp_fork, struct task_struct *parent, struct task_struct *child)
+{
+	__u32 bits = tgid_selected(parent->tgid);
+
+	if (!bits || child->flags & PF_KTHREAD_)
+		return 0;
+	stay();
+	forked(parent, child, bits);
+	go();
 	return 0;
 }
 
@@ -45,10 +54,14 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(tp_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
 {
 	__u32 tgid = p->tgid;
-	struct task_ctx *t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
-	bool serving = holds_open_request(t);
-	__u8 select = tgid_selected(tgid);
+	struct task_ctx *t;
+	bool serving;
+	__u8 select;
 
+	stay();
+	t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
+	serving = holds_open_request(t);
+	select = tgid_selected(tgid);
 	if (select) {
 		/* what user space knew of its threads and of FIONREAD was about another program */
 		select &= SELECT_ON | SELECT_INJECT;
@@ -56,11 +69,11 @@ int BPF_PROG(tp_exec, struct task_struct *p, pid_t old_pid, struct linux_binprm 
 		proc_forget(tgid);
 	}
 	emit_proc(EV_EXEC, tgid, 0, serving ? EXEC_SERVING : 0);
+	go();
 	return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(tp_exit, struct task_struct *p)
+static __always_inline void exits(struct task_struct *p)
 {
 	__u32 tgid = p->tgid;
 	struct task_ctx *t;
@@ -72,20 +85,28 @@ int BPF_PROG(tp_exit, struct task_struct *p)
 			proc_forget(tgid);
 		}
 		emit_proc(EV_EXIT, tgid, 0, 0);
-		return 0;
+		return;
 	}
 	if (!tgid_selected(tgid))
-		return 0;
+		return;
 	t = bpf_task_storage_get(&task_ctxs, p, 0, 0);
 	if (!t || !(t->work.flags & WORK_INHERITED))
-		return 0;
+		return;
 	proc = proc_at(proc_find(tgid) - 1);
 	if (!proc)
-		return 0;
+		return;
 	if (holds_open_request(t))
 		__sync_fetch_and_add(&proc->joined_clones, 1);
 	else
 		proc->pooled = 1;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(tp_exit, struct task_struct *p)
+{
+	stay();
+	exits(p);
+	go();
 	return 0;
 }
 

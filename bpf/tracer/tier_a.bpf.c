@@ -1,30 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "core.h"
 #include "iter.h"
+#include "stay.h"
 
 /*
  * Tier A: trampolines. The entry sees the iterator before it advances, the exit what became of
  * it; task storage carries it from one to the other, as a task is in one call at a time.
  */
-
-/*
- * While a task is in a program, the kernel runs that program for no other task on the CPU: whoever
- * preempts us goes unseen. So we stay, where it is allowed around our functions (since v6.15).
- */
-extern void bpf_preempt_disable(void) __ksym __weak;
-extern void bpf_preempt_enable(void) __ksym __weak;
-
-static __always_inline void stay(void)
-{
-	if (cfg.stay)
-		bpf_preempt_disable();
-}
-
-static __always_inline void go(void)
-{
-	if (cfg.stay)
-		bpf_preempt_enable();
-}
 
 static __always_inline struct task_ctx *call_begins(struct sock *sk, struct msghdr *msg)
 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "core.h"
 #include "iter.h"
+#include "stay.h"
 #include "syscalls.h"
 
 /*
@@ -97,8 +98,10 @@ int BPF_PROG(tp_sock_recv, struct sock *sk, int ret, int flags)
 
 	if (!who)
 		return 0;
+	stay();
 	src_of_call(ret, &src);
 	on_recv(sk, &src, who, ret, flags, 0);
+	go();
 	return 0;
 }
 
@@ -110,8 +113,10 @@ int BPF_PROG(tp_sock_send, struct sock *sk, int ret, int flags)
 
 	if (!who)
 		return 0;
+	stay();
 	src_of_call(ret, &src);
 	on_send(sk, &src, who, ret, 0);
+	go();
 	return 0;
 }
 
@@ -128,10 +133,12 @@ int BPF_PROG(tp_tcp_send, struct sock *sk, struct msghdr *msg, struct sk_buff *s
 	c = conn_find(sk);
 	if (c && (c->role != ROLE_CLIENT || c->proto == PROTO_NONE))
 		return 0;
+	stay();
 	src_from_iter(&msg->msg_iter, &src);
 	if (src.kind == SRC_BUF)
 		src.len = msg->msg_iter.count;
 	on_send_early(sk, &src, who, msg->msg_iter.count);
+	go();
 	return 0;
 }
 

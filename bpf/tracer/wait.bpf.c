@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "request.h"
 #include "files.h"
+#include "stay.h"
 
 /*
  * Tiers A and B: a thread that waits for a new connection while it works for a request serves
@@ -127,7 +128,12 @@ static __always_inline int selects(int count, void *in)
 SEC("fentry/do_sys_poll")
 int BPF_PROG(fe_poll, struct pollfd *fds, unsigned int count)
 {
-	return polls(fds, count);
+	if (!current_selected())
+		return 0;
+	stay();
+	polls(fds, count);
+	go();
+	return 0;
 }
 
 SEC("kprobe/do_sys_poll")
@@ -140,7 +146,12 @@ int BPF_KPROBE(kp_poll, struct pollfd *fds, unsigned int count)
 SEC("fentry/core_sys_select")
 int BPF_PROG(fe_select, int count, void *in)
 {
-	return selects(count, in);
+	if (!current_selected())
+		return 0;
+	stay();
+	selects(count, in);
+	go();
+	return 0;
 }
 
 SEC("kprobe/core_sys_select")

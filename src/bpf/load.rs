@@ -154,8 +154,11 @@ pub(super) fn release() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// Before, at the latest, a tracepoint forbids preemption by itself.
+const TRACEPOINTS_YIELD: (u32, u32) = (6, 19);
+
 /// Facts about this kernel that decide which programs are loaded.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kernel {
     recvmsg_args: usize,
     early_send: bool,
@@ -190,7 +193,8 @@ impl Kernel {
         // Before, verifiers refuse functions that are verified by themselves there; on real-time kernels what
         // helpers lock may sleep.
         let real_time = std::path::Path::new("/sys/kernel/realtime").exists();
-        let may_stay = has("bpf_preempt_disable") && release() >= (6, 15) && !real_time;
+        let may_stay =
+            has("bpf_preempt_disable") && has("bpf_local_irq_save") && release() >= (6, 15) && !real_time;
         let hash_from_kprobe = btf.type_by_name::<Struct<'_>>("bpf_mem_alloc").is_some();
         Ok(Self { recvmsg_args, early_send, bpf_sendmsg, hash_from_kprobe, may_stay, waits, task_storage })
     }
@@ -229,7 +233,7 @@ impl Tracer {
         let plainer =
             [Kernel { may_stay: false, ..*kernel }, Kernel { may_stay: false, waits: [false; 2], ..*kernel }];
         match &first {
-            Err(error) if tier != Tier::C && !is_denied(error) => plainer
+            Err(error) if (tier != Tier::C || release() >= TRACEPOINTS_YIELD) && !is_denied(error) => plainer
                 .iter()
                 .filter(|plain| *plain != kernel)
                 .find_map(|plain| Self::try_with(tier, options, plain).ok())
@@ -259,6 +263,7 @@ impl Tracer {
             links.push(link);
             loaded.add(program);
         }
+        tracing::debug!(tier = tier.as_str(), ?kernel, "The kernel side is attached.");
         let control = Control::new(&skel.maps, loaded).map_err(|e| format!("maps: {e}"))?;
         Ok(Self {
             tier,
@@ -338,7 +343,7 @@ fn configure(
     fill_config!(rodata.cfg, options);
     rodata.huffman = *huffman::kernel_table();
     rodata.cfg.task_storage = kernel.task_storage.into();
-    rodata.cfg.stay = (tier == Tier::A && kernel.may_stay).into();
+    rodata.cfg.stay = (kernel.may_stay && (tier == Tier::A || release() >= TRACEPOINTS_YIELD)).into();
     rodata.cfg.conns_in_hash = (tier == Tier::B).into();
     // (sk, msg, len, nonblock, flags, addr_len) up to 5.18
     rodata.cfg.recv_flags_at = if kernel.recvmsg_args == 6 { 5 } else { 4 };
