@@ -41,7 +41,7 @@ class Tracer:
         self.process = subprocess.Popen(
             line + (["--", *command] if command else []), stdin=subprocess.DEVNULL,
             stdout=open(self.output, "wb"), stderr=open(self.log, "wb"), env={**os.environ, **(environment or {})})
-        deadline = time.monotonic() + 60  # emulated guests are slow
+        deadline = time.monotonic() + 180  # where the CPU is emulated, verifying alone takes half a minute
         while b"Ready" not in self.log.read_bytes():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
