@@ -449,7 +449,7 @@ static __always_inline void task_answers(struct sk_ctx *c, __u64 tag, __u32 stre
 	t->work.cur.tag = next ? req_tag(c->cookie, stream + 1) : 0;
 	t->work.cur.slot = slot - 1;
 	if (next && next->tag == t->work.cur.tag)
-		next->flags |= REQ_HELD;
+		__sync_fetch_and_or(&next->flags, REQ_HELD); /* who reads it may begin it now */
 }
 
 /*

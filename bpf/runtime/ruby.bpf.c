@@ -85,7 +85,7 @@ static __always_inline int looked_at(int fd, int level, int option)
 	work_leaves(&t->work);
 	t->work.flags |= WORK_HANDED;
 	t->work.cur = ref;
-	r->flags |= REQ_HELD;
+	__sync_fetch_and_or(&r->flags, REQ_HELD);
 	stat_inc(STAT_HANDED);
 	return 0;
 }
