@@ -188,7 +188,8 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
                 {
                     printer.tick(false);
                 }
-                if let Ok(mut discovery) = discovery.lock() {
+                // Who has it may have much to do; the next round is soon.
+                if let Ok(mut discovery) = discovery.try_lock() {
                     discovery.tick();
                 }
                 if let Some(every) = watchdog
