@@ -713,7 +713,10 @@ def one_run(name, at, how, count):
     at.alive()
     at.tap.report()
     at.own.seen()
-    sent = CLIENTS[name][0](how, at.tap, count)
+    try:
+        sent = CLIENTS[name][0](how, at.tap, count)
+    except Failed as fault:
+        raise Failed(f"{'with' if how.claim else 'without'} spanwire: {fault}") from None
     time.sleep(0.05)
     at.alive()
     report, seen = at.tap.report(), at.own.seen()
