@@ -163,6 +163,7 @@ struct Kernel {
     recvmsg_args: usize,
     early_send: bool,
     bpf_sendmsg: bool,
+    kprobes: bool,
     /// Whether what a kprobe puts into a hash needs no memory from an allocator that may be in use.
     hash_from_kprobe: bool,
     /// Whether programs may forbid preemption around functions of their own.
@@ -186,6 +187,7 @@ impl Kernel {
         let early_send = btf.type_by_name::<Typedef<'_>>("btf_trace_tcp_sendmsg_locked").is_some();
         let has = |name| btf.type_by_name::<Func<'_>>(name).is_some();
         let bpf_sendmsg = has("tcp_bpf_sendmsg");
+        let kprobes = has("register_kprobe");
         let waits = ["do_sys_poll", "core_sys_select"].map(has);
         let task_storage = ProgramType::SkMsg
             .is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_task_storage_get)
@@ -196,7 +198,16 @@ impl Kernel {
         let may_stay =
             has("bpf_preempt_disable") && has("bpf_local_irq_save") && release() >= (6, 15) && !real_time;
         let hash_from_kprobe = btf.type_by_name::<Struct<'_>>("bpf_mem_alloc").is_some();
-        Ok(Self { recvmsg_args, early_send, bpf_sendmsg, hash_from_kprobe, may_stay, waits, task_storage })
+        Ok(Self {
+            recvmsg_args,
+            early_send,
+            bpf_sendmsg,
+            kprobes,
+            hash_from_kprobe,
+            may_stay,
+            waits,
+            task_storage,
+        })
     }
 }
 
@@ -243,6 +254,10 @@ impl Tracer {
     }
 
     fn try_with(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
+        // Known before seconds of verifying, which are in vain.
+        if tier == Tier::B && !kernel.kprobes {
+            return Err("this kernel has no kprobes".to_owned());
+        }
         if tier == Tier::B && !kernel.hash_from_kprobe {
             return Err("before Linux 6.1 a kprobe may not allocate what it keeps".to_owned());
         }

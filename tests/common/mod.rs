@@ -6,5 +6,6 @@
 pub mod eval;
 pub mod load;
 pub mod load_h2;
+pub mod noise;
 pub mod otlp_sink;
 pub mod services;

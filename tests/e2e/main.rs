@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use common::eval::{About, Expected, Kind, Report, evaluate};
 use common::load::{self, Connections, Outcome, Plan, Wire};
+use common::noise::Noise;
 use common::otlp_sink::Sink;
 use common::services::{Process, free_ports, wait_until};
 use scenarios::{Class, Scenario};
@@ -32,6 +33,7 @@ Runs the scenarios whose name contains one of NAME, else all.
   --concurrency LIST  levels, default 1,8,64
   --connections HOW   kept, once or both (default): the load's connections
   --long              ten times the requests
+  --noise             the services and spanwire stand still and change their CPU at random meanwhile
   --bin PATH          the spanwire to test (also SPANWIRE_BIN), default the one cargo built
   --out FILE          also write the table there
 ";
@@ -52,6 +54,7 @@ pub struct Options {
     levels: Vec<usize>,
     connections: Connections,
     long: bool,
+    noise: bool,
     pub bin: PathBuf,
     out: Option<PathBuf>,
 }
@@ -64,6 +67,7 @@ fn options() -> Result<Option<Options>, String> {
         levels: vec![1, 8, 64],
         connections: Connections::Both,
         long: false,
+        noise: false,
         bin: std::env::var_os("SPANWIRE_BIN")
             .map_or_else(|| env!("CARGO_BIN_EXE_spanwire").into(), PathBuf::from),
         out: None,
@@ -76,6 +80,7 @@ fn options() -> Result<Option<Options>, String> {
             "--list" => options.list = true,
             "--bare" => options.bare = true,
             "--long" => options.long = true,
+            "--noise" => options.noise = true,
             "--bin" => options.bin = value()?.into(),
             "--out" => options.out = Some(value()?.into()),
             "--connections" => {
@@ -313,7 +318,10 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
             connections: options.connections,
             limit: Duration::from_secs(if options.long { 300 } else { 60 }),
         };
+        let noise =
+            options.noise.then(|| Noise::start(services.iter().chain(&tracer).map(Process::pid).collect()));
         let outcome = load::run(&plan);
+        drop(noise);
         let mut failures: Vec<_> = services
             .iter_mut()
             .filter_map(|service| {
@@ -325,7 +333,7 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
         }
         let mut report = None;
         if let Some(process) = &mut tracer {
-            let counted = judge(scenario, &plan, &outcome, &sink, &ports, from, &mut failures);
+            let counted = judge(scenario, options.noise, &plan, &outcome, &sink, &ports, from, &mut failures);
             report = Some(counted);
             if let Some(status) = process.exited() {
                 failures.push(format!("spanwire ended: {status}"));
@@ -372,6 +380,7 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
 /// Waits for the spans of the level and holds them against what is demanded.
 fn judge(
     scenario: &Scenario,
+    noise: bool,
     plan: &Plan,
     outcome: &Outcome,
     sink: &Sink,
@@ -421,7 +430,11 @@ fn judge(
         report.faulty.is_empty(),
         format!("{} spans say something wrong, first: {}", report.faulty.len(), first(&report.faulty)),
     );
-    if scenario.class == Class::Threads {
+    // A process that has ended before spanwire ran again has no spans: noise may cost some of those, and no link.
+    let least = if noise { 0.9 } else { 0.99 };
+    if noise && scenario.class == Class::Threads {
+        demand(report.unlinked == 0, format!("{} calls without a parent", report.unlinked));
+    } else if scenario.class == Class::Threads {
         demand(
             report.complete == report.requests,
             format!(
@@ -436,7 +449,7 @@ fn judge(
             ),
         );
     }
-    demand(report.span_share() >= 0.99, format!("only {:.2} % of the spans", 100.0 * report.span_share()));
+    demand(report.span_share() >= least, format!("only {:.2} % of the spans", 100.0 * report.span_share()));
     if scenario.background {
         let calls = report.background_clients + report.background_missing;
         demand(report.background_clients > 0, "no background call was seen".into());

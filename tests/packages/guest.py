@@ -25,9 +25,11 @@ ENVIRONMENT = Path({"deb": "/etc/default/spanwire", "rpm": "/etc/sysconfig/spanw
 # Of a user's own, in a directory that others cannot enter.
 HOME = Path("/home/shop")
 EXECUTABLE = HOME / "bin/python3"
+# The interpreter by the name that a process is taken for Ruby by.
+RUBY = HOME / "bin/ruby"
 CAPABILITIES = {39: "bpf", 38: "perfmon", 19: "sys_ptrace", 2: "dac_read_search", 12: "net_admin"}
 TEXT = f"""discovery:
-  instrument: [{{exe_path: '{EXECUTABLE}'}}]
+  instrument: [{{exe_path: '{HOME}/bin/*'}}]
 ebpf:
   context_propagation: headers
 otel_traces_export:
@@ -69,10 +71,18 @@ def get(path, port=PORT):
 
 def spans(path):
     """What the collector got of a path: {(kind, path): span}"""
+    return {(span["kind"], path_of(span).partition("?")[0]): span for span in everything(path)}
+
+
+def path_of(span):
+    return (span["attributes"].get("url.path") or span["attributes"].get("url.full"))[1]
+
+
+def everything(path):
+    """What the collector got of paths that end so."""
     with urllib.request.urlopen(f"http://{HOST}:{SPANS}/spans", timeout=30) as answer:
         lines = [json.loads(line) for line in answer.read().decode().split("\n")[:-1]]
-    named = [(span["kind"], (span["attributes"].get("url.path") or span["attributes"].get("url.full"))[1], span) for span in lines]
-    return {(kind, name.partition("?")[0]): span for kind, name, span in named if name.endswith(path)}
+    return [span for span in lines if path_of(span).endswith(path)]
 
 
 def traced(headers=True, joined=True):
@@ -138,6 +148,22 @@ def configured():
     run("systemctl", "start", UNIT)
     assert show("ActiveState") == "active"
     traced()
+
+
+def handed():
+    """Requests of a Ruby process that one thread reads and two others serve: a runtime probe links them, as this user and so confined"""
+    paths = [f"/{KIND}-handed-{next(numbers)}" for _ in range(2)]
+    asks = [threading.Thread(target=get, args=(path, PORT + 2)) for path in paths]
+    for ask in asks:
+        ask.start()
+    for ask in asks:
+        ask.join()
+    for path in paths:
+        found = until(lambda: (got := everything(path)) and len(got) == 3 and got)
+        entry, call, inner = sorted(found, key=lambda span: span["start"])
+        assert (entry["kind"], call["kind"], inner["kind"]) == (2, 3, 2), found
+        assert not entry["parent_span_id"] and call["parent_span_id"] == entry["span_id"], (found, journal()[-1500:])
+        assert inner["parent_span_id"] == call["span_id"], found
 
 
 def confined():
@@ -287,18 +313,21 @@ def removed():
     assert run("getent", "passwd", "spanwire", fails=None) == ""
 
 
-CASES = (installed, unconfigured, configured, confined, logged, reloaded, broken, tiers, killed, watched, bounded, upgraded, removed)
+CASES = (installed, unconfigured, configured, handed, confined, logged, reloaded, broken, tiers, killed, watched, bounded, upgraded, removed)
 
 
 def prepare():
     run("useradd", "--create-home", "--home-dir", str(HOME), "shop")
     EXECUTABLE.parent.mkdir()
     shutil.copy("/usr/bin/python3", EXECUTABLE)
+    shutil.copy("/usr/bin/python3", RUBY)
     run("chown", "-R", "shop:", str(HOME))
     HOME.chmod(0o700)
     for port in (PORT, PORT + 1):
         run("systemd-run", "--quiet", f"--unit=hop-{port}", "--uid=shop", str(EXECUTABLE), str(Path(__file__).with_name("hop.py")), str(port))
         until(lambda: subprocess.run(["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{port}/"]).returncode == 0)
+    run("systemd-run", "--quiet", "--unit=reactor", "--uid=shop", str(RUBY), str(Path(__file__).with_name("reactor.py")), str(PORT + 2), str(PORT + 1))
+    until(lambda: run("ss", "-Hltn", f"sport = :{PORT + 2}"))
 
 
 def main():

@@ -157,13 +157,18 @@ class Asked:
         return json.loads(self.process.stdout.readline())
 
 
+def files():
+    """What nghttpd and nginx serve."""
+    for name, data in (("file", BLOCK[:1000]), ("big", BLOCK * BIG)):
+        if not (DIRECTORY / name).exists():
+            (DIRECTORY / name).write_bytes(data)
+
+
 class Nghttpd:
     """Its log has every field of every request. Bodies come back; /file and /big are files."""
 
     def __init__(self, port, *options):
-        for name, data in (("file", BLOCK[:1000]), ("big", BLOCK * BIG)):
-            if not (DIRECTORY / name).exists():
-                (DIRECTORY / name).write_bytes(data)
+        files()
         self.log = DIRECTORY / f"nghttpd-{port}"
         self.process = child("nghttpd", "--no-tls", "-v", "-a", "127.0.0.1", "-d", DIRECTORY, "--echo-upload", *options, port, stdout=open(self.log, "ab"))
         wait_for(port)
@@ -199,6 +204,7 @@ class Hypercorn:
 
 class Nginx:
     def __init__(self, port):
+        files()
         self.log = DIRECTORY / f"nginx-{port}.log"
         configuration = DIRECTORY / "server.conf"
         configuration.write_text(f"""
