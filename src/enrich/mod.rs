@@ -170,17 +170,35 @@ impl Naming {
     }
 }
 
+/// Whether `exe` is the name of one, with or without a version.
+fn is_interpreter(exe: &str) -> bool {
+    INTERPRETERS.iter().any(|name| {
+        exe.strip_prefix(name)
+            .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-'))
+    })
+}
+
+/// What a program wrote over its arguments: `puma 6.4.2 (tcp://0.0.0.0:80) [shop]`, `gunicorn: worker [shop:app]`.
+fn title(args: &[String]) -> Option<&str> {
+    let (first, rest) = args.split_first()?;
+    if rest.iter().any(|arg| !arg.is_empty()) || is_interpreter(first.rsplit('/').next()?) {
+        return None;
+    }
+    // With what it runs behind it, not the same before and after it is written.
+    let word = first.split_whitespace().next()?.trim_end_matches(':');
+    (!word.is_empty() && !word.starts_with('-')).then_some(word)
+}
+
 /// Name of the executable; for an interpreter that of the script, module or jar it runs.
 fn service_name(facts: &Facts) -> String {
     let exe = facts.exe_name();
-    let interpreter = INTERPRETERS.iter().any(|name| {
-        exe.strip_prefix(name)
-            .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-'))
-    });
-    if !interpreter {
+    if !is_interpreter(exe) {
         return exe.to_owned();
     }
-    let mut args = facts.args.iter().skip(1);
+    if let Some(title) = title(&facts.args) {
+        return stem(title);
+    }
+    let mut args = facts.args.get(1..).unwrap_or_default().iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "-m" | "-jar" => return args.next().map_or_else(|| exe.to_owned(), |arg| stem(arg)),
@@ -190,6 +208,12 @@ fn service_name(facts: &Facts) -> String {
             }
             option if option.starts_with('-') => {}
             "" => break,
+            // Of Ruby: it goes on as the program.
+            bundle
+                if stem(bundle) == "bundle" && args.as_slice().first().is_some_and(|arg| arg == "exec") =>
+            {
+                args.next();
+            }
             script => return stem(script),
         }
     }
@@ -223,5 +247,24 @@ mod tests {
         assert_eq!(name("/usr/bin/java -Xmx1g -cp a:b org.shop.Main"), "org.shop.Main");
         assert_eq!(name("/usr/bin/python3 -c code"), "python3");
         assert_eq!(name("/opt/pythonista x.py"), "pythonista");
+        assert_eq!(name("/usr/bin/ruby3.1 /usr/bin/puma -b tcp://0.0.0.0:80"), "puma");
+        assert_eq!(name("/usr/bin/ruby3.1 /usr/local/bin/bundle exec puma -t 4"), "puma");
+        assert_eq!(name("/usr/bin/ruby3.1 /usr/local/bin/bundle install"), "bundle");
+    }
+
+    #[test]
+    fn services_are_named_by_their_titles() {
+        let name = |exe: &str, title: &str| {
+            let args = [title, "", ""].map(str::to_owned).to_vec();
+            service_name(&Facts { exe: exe.to_owned(), args, ..Facts::default() })
+        };
+        assert_eq!(name("/usr/bin/ruby3.1", "puma 5.6.5 (tcp://127.0.0.1:80) [shop]"), "puma");
+        assert_eq!(name("/usr/bin/ruby3.1", "puma: cluster worker 0: 14520 [shop]"), "puma");
+        assert_eq!(name("/usr/bin/python3.11", "gunicorn: master [shop:app]"), "gunicorn");
+        assert_eq!(name("/usr/bin/node", "/srv/cart.js"), "cart");
+        assert_eq!(name("/usr/bin/node", "node"), "node");
+        assert_eq!(name("/usr/bin/bash", "-bash"), "bash");
+        assert_eq!(name("/usr/bin/python3.11", ""), "python3.11");
+        assert_eq!(name("/usr/sbin/nginx", "nginx: worker process"), "nginx");
     }
 }

@@ -333,8 +333,9 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
         }
         let mut report = None;
         if let Some(process) = &mut tracer {
-            let counted = judge(scenario, options.noise, &plan, &outcome, &sink, &ports, from, &mut failures);
+            let (counted, wrong) = judge(scenario, options.noise, &plan, &outcome, &sink, &ports, from);
             report = Some(counted);
+            failures.extend(wrong);
             if let Some(status) = process.exited() {
                 failures.push(format!("spanwire ended: {status}"));
             }
@@ -386,8 +387,8 @@ fn judge(
     sink: &Sink,
     ports: &[u16],
     from: usize,
-    failures: &mut Vec<String>,
-) -> Report {
+) -> (Report, Vec<String>) {
+    let mut failures = Vec::new();
     let prefix = plan.wire.path(&format!("{}-", plan.tag));
     let wanted = outcome.answered.len() * 5;
     let (mut seen, mut since) = (0, Instant::now());
@@ -461,7 +462,7 @@ fn judge(
     if std::env::var_os("SPANWIRE_E2E_SPANS").is_some() {
         dump(&spans[from..]);
     }
-    report
+    (report, failures)
 }
 
 /// Every span of the level as a line on stderr, for looking at a failure (SPANWIRE_E2E_SPANS=1).
