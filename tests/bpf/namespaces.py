@@ -709,6 +709,17 @@ def workers_forked_right_after_the_listen():
     return [] if len(seen) == 40 else [f"{len(seen)} of 40 requests have a span"]
 
 
+@case
+def started_by_a_shell_that_is_selected():
+    """Everything is, but spanwire itself: what it serves has its client's span alone."""
+    shell = ["sh", "-c", 'trap "kill -TERM \\$child" TERM; "$@" & child=$!; wait $child; wait $child', "sh"]
+    with traced("--exe", "*", prefix=shell) as got:
+        for _ in range(3):
+            got.tracer.metrics()
+    kinds = collections.Counter(span["kind"] for span in got.spans.of["/internal/metrics"])
+    return [] if kinds == {"client": 3} else [f"3 requests to spanwire: {dict(kinds)}"]
+
+
 def main():
     global binary
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
