@@ -9,7 +9,7 @@ use std::sync::Arc;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, OpenObject};
 
-use super::load::{LoadOptions, Tier, Tracer, fill_config};
+use super::load::{LoadOptions, Tier, Tracer, despite_signals, fill_config};
 use crate::config::Net;
 
 use super::skel::inject::{InjectSkel, InjectSkelBuilder};
@@ -32,6 +32,10 @@ impl fmt::Debug for Injector {
 impl Injector {
     /// Loads the programs on the maps of `tracer`. Nothing is claimed until [`Self::attach`].
     pub fn load(tracer: &Tracer, options: &LoadOptions) -> Result<Self, String> {
+        despite_signals(|| Self::load_once(tracer, options))
+    }
+
+    fn load_once(tracer: &Tracer, options: &LoadOptions) -> Result<Self, String> {
         if !tracer.task_storage && tracer.tier == Tier::C {
             return Err("before Linux 6.18 it needs fentry or kprobes (tiers A, B)".to_owned());
         }

@@ -140,6 +140,22 @@ fn is_denied(error: &str) -> bool {
     error.contains("Operation not permitted")
 }
 
+/// The verifier gives up (EAGAIN) when a signal waits for its caller, be it the one that lets a stopped process go on. libbpf
+/// tries five times for each program: not enough for a profiler's timer, and the next tier may have fewer features.
+pub(super) fn despite_signals<T>(mut load: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    let mut result = load();
+    for _ in 0..5 {
+        match &result {
+            Err(error) if error.contains("Resource temporarily unavailable") => {
+                tracing::debug!(error, "Signals kept the kernel side from being loaded; once more.");
+                result = load();
+            }
+            _ => break,
+        }
+    }
+    result
+}
+
 /// Whether programs may call `bpf_loop`. True where it cannot be probed: the load will say.
 #[must_use]
 pub fn has_loop() -> bool {
@@ -254,6 +270,10 @@ impl Tracer {
     }
 
     fn try_with(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
+        despite_signals(|| Self::try_once(tier, options, kernel))
+    }
+
+    fn try_once(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
         // Known before seconds of verifying, which are in vain.
         if tier == Tier::B && !kernel.kprobes {
             return Err("this kernel has no kprobes".to_owned());
@@ -262,7 +282,7 @@ impl Tracer {
             return Err("before Linux 6.1 a kprobe may not allocate what it keeps".to_owned());
         }
         // The skeleton borrows this for as long as it lives. One per attempt, a few hundred
-        // bytes, at most once for each tier in the life of the process.
+        // bytes, a few times in the life of the process.
         let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = TracerSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
         configure(&mut open, tier, options, kernel)?;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Where something lacks, exactly what needs it is off: capabilities of a user that is nobody, mounts of a container.
+"""Where something lacks, exactly what needs it is off: capabilities of a user that is nobody, mounts of a container, quiet.
 
     tests/bpf/lacks.py
 """
@@ -36,6 +36,9 @@ def gone(place):
     return mounts(f"[ ! -d {place} ] || {{ umount -R -l {place} 2>/dev/null || :; mount -t tmpfs -o ro none {place}; }}")
 
 
+# Each interrupts the verifier.
+SIGNALS = """(for _ in $(seq 12); do sleep 0.05; kill -STOP $$; sleep 0.005; kill -CONT $$; done) & exec "$@" """
+
 ALL, NOTHING = (True, True, True), (False, False, False)
 # What lacks: how that is made; does it run, are there spans of another user's process, is there a header; what `check` says.
 CASES = {
@@ -52,6 +55,7 @@ CASES = {
     "bpffs": (gone("/sys/fs/bpf"), ALL, ("tracing", "")),
     "BTF": (gone("/sys/kernel/btf"), NOTHING, ("btf", "No such file")),
     "a root that can be written": (mounts("mount --bind / / && mount -o remount,ro,bind /"), ALL, ("tracing", "")),
+    "quiet": (["sh", "-c", SIGNALS, "sh"], ALL, ("tracing", "")),
 }
 
 
