@@ -4,8 +4,8 @@
 #include <bpf/bpf_tracing.h>
 
 /*
- * Loaded one at a time, attached to nothing: whether the kernel allows what BTF and version
- * numbers do not tell. Lockdown forbids the first; the second came with v6.18.
+ * Loaded one at a time: whether the kernel allows what BTF and version numbers do not tell.
+ * Lockdown forbids the first; the second came with v6.18. Both are attached to nothing.
  */
 
 SEC("uprobe")
@@ -25,6 +25,18 @@ int write_register(struct pt_regs *ctx)
 #else
 	((struct user_pt_regs *)ctx)->regs[0] = 0;
 #endif
+	return 0;
+}
+
+SEC("uprobe")
+int look(struct pt_regs *ctx)
+{
+	return 0;
+}
+
+SEC("uprobe.multi")
+int look_multi(struct pt_regs *ctx)
+{
 	return 0;
 }
 

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapHandle, OpenObject, ProgramInput, UprobeMultiOpts};
+use libbpf_rs::{ErrorKind, Link, MapHandle, OpenObject, ProgramInput, UprobeMultiOpts};
 
 use super::load::{Tier, Tracer, release};
 use super::skel::runtime::{RuntimeSkel, RuntimeSkelBuilder};
@@ -40,6 +40,12 @@ unsafe impl Send for Loaded {}
 #[derive(Debug)]
 pub struct Attached(#[expect(dead_code, reason = "detaches when dropped")] Link);
 
+/// Whether they need no perf events. Before v6.10 ("bpf: Fix multi-uprobe PID filtering logic") it was for one thread of a
+/// process only.
+pub(super) fn has_multi() -> bool {
+    release() >= (6, 12)
+}
+
 impl fmt::Debug for RuntimeProbes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let loaded = matches!(self.loaded, Some(Ok(_)));
@@ -60,8 +66,7 @@ impl RuntimeProbes {
     }
 
     fn load(&self) -> Result<Loaded, String> {
-        // Before v6.10 ("bpf: Fix multi-uprobe PID filtering logic") it was for one thread of a process only.
-        let loaded = match release() >= (6, 12) {
+        let loaded = match has_multi() {
             true => self.load_as(true).or_else(|_| self.load_as(false)),
             false => self.load_as(false),
         };
@@ -122,6 +127,11 @@ impl RuntimeProbes {
         } else {
             program.attach_uprobe(false, pid, path, offset)
         };
-        link.map(Attached).map_err(|e| format!("attaching {probe:?}: {e:#}"))
+        link.map(Attached).map_err(|e| match e.kind() {
+            ErrorKind::PermissionDenied if !*multi => {
+                format!("attaching {probe:?}: {e:#}: kernel.perf_event_paranoid above 2 leaves it to CAP_SYS_ADMIN")
+            }
+            _ => format!("attaching {probe:?}: {e:#}"),
+        })
     }
 }

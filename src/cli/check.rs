@@ -9,7 +9,7 @@ use anyhow::Result;
 use caps::{CapSet, Capability};
 use serde_json::json;
 
-use crate::bpf::{LoadError, LoadOptions, Right, Tracer, allows};
+use crate::bpf::{LoadError, LoadOptions, Right, Tracer, allows, uprobes};
 use crate::config::{Sources, load};
 use crate::propagation::Membership;
 
@@ -176,13 +176,14 @@ fn capabilities() -> Finding {
 
 /// Whether functions of programs' libraries can be looked at.
 fn runtime_probes() -> Finding {
-    match fs::metadata("/sys/bus/event_source/devices/uprobe") {
-        Ok(_) => finding("runtime probes", Verdict::Yes, "uprobes: puma", ""),
-        Err(_) => finding(
+    match uprobes() {
+        Ok(()) => finding("runtime probes", Verdict::Yes, "uprobes: puma", ""),
+        Err(why) => finding(
             "runtime probes",
             Verdict::Partly,
-            "the kernel offers no uprobes",
-            "CONFIG_UPROBE_EVENTS=y and /sys mounted; calls of puma's workers may have no parent without",
+            format!("uprobes: {why}"),
+            "CONFIG_UPROBE_EVENTS=y; before Linux 6.12 kernel.perf_event_paranoid of at most 2, or CAP_SYS_ADMIN; calls of \
+             puma's workers may have no parent without",
         ),
     }
 }
