@@ -129,7 +129,7 @@ impl RuntimeProbes {
         };
         link.map(Attached).map_err(|e| match e.kind() {
             ErrorKind::PermissionDenied if !*multi => {
-                format!("attaching {probe:?}: {e:#}: kernel.perf_event_paranoid above 2 leaves it to CAP_SYS_ADMIN")
+                format!("attaching {probe:?}: {e:#}: before Linux 6.12 that takes CAP_SYS_ADMIN")
             }
             _ => format!("attaching {probe:?}: {e:#}"),
         })

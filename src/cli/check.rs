@@ -182,8 +182,8 @@ fn runtime_probes() -> Finding {
             "runtime probes",
             Verdict::Partly,
             format!("uprobes: {why}"),
-            "CONFIG_UPROBE_EVENTS=y; before Linux 6.12 kernel.perf_event_paranoid of at most 2, or CAP_SYS_ADMIN; calls of \
-             puma's workers may have no parent without",
+            "CONFIG_UPROBE_EVENTS=y; before Linux 6.12 CAP_SYS_ADMIN (docs/RUNTIMES.md); calls of puma's workers may have no \
+             parent without",
         ),
     }
 }

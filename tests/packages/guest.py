@@ -152,15 +152,15 @@ def configured():
 
 def handed():
     """Requests of a Ruby process that one thread reads and two others serve: a runtime probe links them, as this user and so confined"""
-    paranoid = Path("/proc/sys/kernel/perf_event_paranoid")
-    kept = paranoid.read_text()
-    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 12):  # by perf events, which Debian's 3 forbids this user
-        hand_over(linked=False)
-        assert "kernel.perf_event_paranoid above 2" in journal(), journal()[-1500:]
-        paranoid.write_text("2")
-        run("systemctl", "restart", UNIT)
+    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 12):
+        return hand_over(linked=True)
+    hand_over(linked=False)
+    assert "before Linux 6.12 that takes CAP_SYS_ADMIN" in journal(), journal()[-1500:]
+    drop_in("AmbientCapabilities=CAP_SYS_ADMIN\nCapabilityBoundingSet=CAP_SYS_ADMIN")
+    run("systemctl", "restart", UNIT)
     hand_over(linked=True)
-    paranoid.write_text(kept)
+    undo_drop_in()
+    run("systemctl", "restart", UNIT)
 
 
 def hand_over(linked):
