@@ -6,7 +6,7 @@ import httpx
 
 
 def body(number):
-    return bytes([number % 256]) * (70000 if large(number) else number * 7 % 300)
+    return bytes([number % 256]) * (70000 if large(number) else number * 7 % 600)
 
 
 def large(number):
