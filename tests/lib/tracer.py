@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("SPANWIRE_BINARY", str(ROOT / "target/release/spanwire"))
+# Where the CPU is emulated, verifying alone takes half a minute: tests/vm/run allows more.
+START = float(os.environ.get("RIG_START_SECONDS", "60"))
 
 
 def need_root(count):
@@ -41,7 +43,7 @@ class Tracer:
         self.process = subprocess.Popen(
             line + (["--", *command] if command else []), stdin=subprocess.DEVNULL,
             stdout=open(self.output, "wb"), stderr=open(self.log, "wb"), env={**os.environ, **(environment or {})})
-        deadline = time.monotonic() + 180  # where the CPU is emulated, verifying alone takes half a minute
+        deadline = time.monotonic() + START
         while b"Ready" not in self.log.read_bytes():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.process.kill()
