@@ -73,24 +73,27 @@ static __always_inline void h2_dir_starts(struct dir *d, __u8 state, __u8 met)
 		d->h2.inserts = d->h2.unknown = H2_NUMBER_GAP;
 }
 
-/* From here on the connection is taken for HTTP/2. False: there is no room for its state. */
-static __always_inline bool h2_starts(struct sk_ctx *c, __u8 req_state, __u8 rsp_state, __u8 met)
+/* From here on the connection is taken for HTTP/2. 0: there is no room for its state. */
+__separately int h2_starts(struct sk_ctx *c, __u8 req_state, __u8 rsp_state, __u8 met)
 {
-	__u64 key = c->cookie;
+	__u64 key;
 	struct head *none;
 	struct h2_conn *h;
 	__u32 zero = 0;
 
+	if (!c)
+		return 0;
+	key = c->cookie;
 	none = bpf_map_lookup_elem(&no_head, &zero);
 	if (!none ||
 	    (c->flags & SK_UNIX ? bpf_map_update_elem(&h2_unix_conns, &key, none, BPF_NOEXIST)
 				: bpf_map_update_elem(&h2_conns, &key, none, BPF_NOEXIST))) {
 		stat_inc(STAT_H2_FULL);
-		return false;
+		return 0;
 	}
 	h = h2_conn_of(c);
 	if (!h)
-		return false;
+		return 0;
 	h->sure = met != H2_STRANGER;
 	h->max_frame = H2_FRAME_MAX;
 	h->max_list = ~0U;
@@ -101,7 +104,7 @@ static __always_inline bool h2_starts(struct sk_ctx *c, __u8 req_state, __u8 rsp
 	h2_dir_starts(&c->rsp, rsp_state, met);
 	if (met != H2_STRANGER)
 		stat_inc(STAT_H2_CONNECTIONS);
-	return true;
+	return 1;
 }
 
 struct h2_drop {
@@ -229,29 +232,41 @@ __separately int h2_resync(struct sk_ctx *c, __u64 now, __u32 why)
 	return 0;
 }
 
-/* What looked like frames is none: back to where the connection was before. Returns 1. */
-static __always_inline long h2_mistaken(struct walk *w)
+/* What looked like frames is none: back to where the connection was before. */
+__separately int h2_back(struct scratch *s, struct sk_ctx *c)
 {
-	struct sk_ctx *c = w->c;
+	struct h2_conn *h;
+	struct dir *d;
 
-	if (w->d->h2.met != H2_STRANGER) {
-		h2_leave(c, w->s->f.now, STAT_H2_BAD);
-		return 1;
+	if (!s || !c)
+		return 0;
+	d = s->f.is_rsp ? &c->rsp : &c->req;
+	if (d->h2.met != H2_STRANGER) {
+		h2_leave(c, s->f.now, STAT_H2_BAD);
+		return 0;
 	}
-	dir_forget(c, w->d, w->s->f.is_rsp);
-	w->d->h2.block_type = 0;
+	dir_forget(c, d, s->f.is_rsp);
+	d->h2.block_type = 0;
 	if (++c->req.tries > H2_TRIES) {
-		h2_leave(c, w->s->f.now, STAT_H2_BAD);
-		return 1;
+		h2_leave(c, s->f.now, STAT_H2_BAD);
+		return 0;
 	}
-	w->d->state = H2_SYNC;
-	if (!w->h->sure && !w->s->f.is_rsp) { /* as likely it is HTTP/1 */
-		h2_drop_from(c, w->s->f.now, 0, DROP_HOW(END_DISCARD, 0));
-		h2_forget(c, w->s->f.now);
+	d->state = H2_SYNC;
+	h = h2_conn_of(c);
+	if (h && !h->sure && !s->f.is_rsp) { /* as likely it is HTTP/1 */
+		h2_drop_from(c, s->f.now, 0, DROP_HOW(END_DISCARD, 0));
+		h2_forget(c, s->f.now);
 		c->proto = PROTO_HTTP1;
 		c->begun = c->req_next;
 		c->req.state = c->rsp.state = H1_SYNC;
 	}
+	return 0;
+}
+
+/* The same. Returns 1, which a verifier believes of itself only: the feed is over. */
+static __always_inline long h2_mistaken(struct walk *w)
+{
+	h2_back(w->s, w->c);
 	return 1;
 }
 

@@ -20,21 +20,26 @@ static __always_inline void dir_forget(struct sk_ctx *c, struct dir *d, bool res
 	d->head_len = 0;
 }
 
-/* Keeps the bytes of an incomplete head until the next feed. False: there is no room. */
-static __always_inline bool head_save(struct walk *w, __u32 had)
+/* Keeps the bytes of an incomplete head until the next feed. 0: there is no room. */
+__separately int head_save(struct scratch *s, struct sk_ctx *c, __u32 had)
 {
-	struct head_key k = {.conn = w->c->cookie, .response = w->s->f.is_rsp};
-	struct head *kept = bpf_map_lookup_elem(&heads, &k);
-	__u32 len = w->d->head_len, zero = 0;
+	struct head_key k = {};
+	struct head *kept, *none;
+	__u32 len, zero = 0;
 
+	if (!s || !c)
+		return 0;
+	k.conn = c->cookie;
+	k.response = s->f.is_rsp;
+	len = s->f.is_rsp ? c->rsp.head_len : c->req.head_len;
+	kept = bpf_map_lookup_elem(&heads, &k);
 	if (!kept) {
-		struct head *none = bpf_map_lookup_elem(&no_head, &zero);
-
+		none = bpf_map_lookup_elem(&no_head, &zero);
 		if (none)
 			bpf_map_update_elem(&heads, &k, none, BPF_NOEXIST);
 		kept = bpf_map_lookup_elem(&heads, &k);
 		if (!kept)
-			return false;
+			return 0;
 		had = 0;
 	}
 	for (int i = 0; i < HEAD_MAX / HEAD_PIECE && had < len; i++) {
@@ -45,25 +50,31 @@ static __always_inline bool head_save(struct walk *w, __u32 had)
 		barrier_var(n);
 		barrier_var(had);
 		if (had >= HEAD_MAX || n > HEAD_PIECE)
-			return true;
-		bpf_probe_read_kernel(kept->bytes + had, n, w->s->buf + had);
+			return 1;
+		bpf_probe_read_kernel(kept->bytes + had, n, s->buf + had);
 		had += n;
 	}
-	return true;
+	return 1;
 }
 
-/* False: it is not there. */
-static __always_inline bool head_restore(struct walk *w)
+/* 0: they are not there. */
+__separately int head_restore(struct scratch *s, struct sk_ctx *c)
 {
-	struct head_key k = {.conn = w->c->cookie, .response = w->s->f.is_rsp};
-	struct head *kept = bpf_map_lookup_elem(&heads, &k);
-	__u32 len = w->d->head_len;
+	struct head_key k = {};
+	struct head *kept;
+	__u32 len;
 
+	if (!s || !c)
+		return 0;
+	k.conn = c->cookie;
+	k.response = s->f.is_rsp;
+	kept = bpf_map_lookup_elem(&heads, &k);
+	len = s->f.is_rsp ? c->rsp.head_len : c->req.head_len;
 	barrier_var(len);
 	if (!kept || len > HEAD_MAX)
-		return false;
-	bpf_probe_read_kernel(w->s->buf, len, kept->bytes);
-	return true;
+		return 0;
+	bpf_probe_read_kernel(s->buf, len, kept->bytes);
+	return 1;
 }
 
 #endif

@@ -103,18 +103,20 @@ static __always_inline void request_message_end(struct sk_ctx *c)
 	c->req.state = H1_IDLE;
 }
 
-static __always_inline void response_message_end(struct walk *w, __u8 reason)
+/* `reason`: why no more of it comes, enum end_reason. */
+__separately int response_message_end(struct scratch *s, struct sk_ctx *c, __u32 reason)
 {
-	struct sk_ctx *c = w->c;
-	__u32 stream = c->rsp_next;
-	bool sending = stream + 1 == c->req_next;
 	struct ending e = {};
+	__u32 stream;
 
+	if (!s || !c)
+		return 0;
+	stream = c->rsp_next;
 	c->rsp.state = H1_IDLE;
 	if (stream == c->req_next)
-		return;
-	e.now = w->s->f.now;
-	e.request_body = sending ? c->req.body : 0;
+		return 0;
+	e.now = s->f.now;
+	e.request_body = stream + 1 == c->req_next ? c->req.body : 0;
 	e.response_body = c->rsp.body;
 	e.status = c->status;
 	e.stream = stream;
@@ -124,12 +126,13 @@ static __always_inline void response_message_end(struct walk *w, __u8 reason)
 	c->status = 0;
 	if (c->req.state == H1_IDLE && c->rsp_next == c->req_next)
 		c->inject |= INJECT_TRUSTED;
+	return 0;
 }
 
 static __always_inline void message_end(struct walk *w)
 {
 	if (w->s->f.is_rsp)
-		response_message_end(w, END_COMPLETE);
+		response_message_end(w->s, w->c, END_COMPLETE);
 	else
 		request_message_end(w->c);
 }
@@ -181,22 +184,26 @@ static __always_inline void request_head(struct walk *w)
 }
 
 /* What answered as HTTP/1 goes on as HTTP/2; the answer to the first request comes as stream 1. */
-static __always_inline void upgraded_to_h2(struct walk *w)
+__separately int upgraded_to_h2(struct scratch *s, struct sk_ctx *c)
 {
-	struct sk_ctx *c = w->c;
-	__u32 slot = c->rsp_next == 0 ? slot_of(c, 0) : 0;
-	struct open_req *r = slot_at(slot - 1);
+	struct open_req *r;
+	__u32 slot;
 
+	if (!s || !c)
+		return 0;
+	slot = c->rsp_next == 0 ? slot_of(c, 0) : 0;
+	r = slot_at(slot - 1);
 	if (r) {
 		r->flags |= REQ_STREAM;
 		c->streams = 1;
 	} else {
-		response_message_end(w, END_UPGRADED);
+		response_message_end(s, c, END_UPGRADED);
 	}
 	dir_forget(c, &c->req, false);
 	if (!h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST))
-		conn_leave(c, w->s->f.now, END_DISCARD);
+		return 0;
 	c->req.h2.high = 1;
+	return 1;
 }
 
 static __always_inline void response_head(struct walk *w)
@@ -218,16 +225,17 @@ static __always_inline void response_head(struct walk *w)
 	}
 	c->status = h->status;
 	if (h->status == 101 && h->is_h2c) {
-		upgraded_to_h2(w);
+		if (!upgraded_to_h2(w->s, c))
+			conn_leave(c, w->s->f.now, END_DISCARD);
 		return;
 	}
 	if (h->status == 101 || (h->status < 300 && (c->was_connect & bit))) {
-		response_message_end(w, END_UPGRADED);
+		response_message_end(w->s, w->c, END_UPGRADED);
 		conn_leave(c, w->s->f.now, END_DISCARD);
 		return;
 	}
 	if (h->status == 204 || h->status == 304 || (c->was_head & bit)) {
-		response_message_end(w, END_COMPLETE);
+		response_message_end(w->s, w->c, END_COMPLETE);
 		return;
 	}
 	if (h->te && h->chunked) {
@@ -240,7 +248,7 @@ static __always_inline void response_head(struct walk *w)
 		w->d->state = H1_BODY;
 		w->d->remain = h->length;
 	} else {
-		response_message_end(w, END_COMPLETE);
+		response_message_end(w->s, w->c, END_COMPLETE);
 	}
 }
 
@@ -248,18 +256,21 @@ static __always_inline void response_head(struct walk *w)
  * No HTTP/1: is it the beginning of HTTP/2, the client's or a server's that does not wait for it,
  * or could it be the middle? f->pos is behind the first `seen` of `n` bytes.
  */
-static __always_inline bool head_is_h2(struct walk *w, __u32 n, __u32 seen)
+__separately int head_is_h2(struct scratch *s, struct sk_ctx *c, __u32 n, __u32 seen)
 {
-	struct feed *f = &w->s->f;
-	struct sk_ctx *c = w->c;
-	const __u8 *b = w->s->buf;
+	struct feed *f;
+	const __u8 *b;
 
+	if (!s || !c)
+		return 0;
+	f = &s->f;
+	b = s->buf;
 	if (f->is_rsp) {
 		/* SETTINGS of less than 43 entries, on a connection where nothing else has passed
 		 */
 		if (seen || b[0] || (n > 1 && b[1]) || (n > 3 && b[3] != H2_SETTINGS) ||
 		    !(c->flags & SK_FROM_START) || c->req_high || c->req.state != H1_IDLE)
-			return false;
+			return 0;
 		return h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST);
 	}
 	if (n >= 16 && *(__u64 *)b == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') &&
@@ -268,15 +279,15 @@ static __always_inline bool head_is_h2(struct walk *w, __u32 n, __u32 seen)
 		f->pos = f->pos - seen + H2_PREFACE_LINE;
 		heads_forget(c, false);
 		if (!h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST))
-			return false;
+			return 0;
 		c->req.h2.preface = H2_PREFACE_LINE;
 		c->req.h2.small_want = h2_preface_want(H2_PREFACE_LINE);
 		f->early = 0; /* there is no way back */
-		return true;
+		return 1;
 	}
 	if (!f->from_sync || seen || n < H2_FRAME_HEAD || b[0] || b[3] != H2_HEADERS ||
 	    !(b[4] & H2_END_HEADERS) || !(b[8] & 1))
-		return false;
+		return 0;
 	f->early = 0;
 	return h2_starts(c, H2_SYNC, H2_SYNC, H2_STRANGER);
 }
@@ -290,7 +301,7 @@ static __always_inline long head_refuse(struct walk *w, __u32 n, __u32 seen)
 		f->stopped = 1;
 		return 1;
 	}
-	if (head_is_h2(w, n, seen))
+	if (head_is_h2(w->s, w->c, n, seen))
 		return 1;
 	if (f->from_sync) {
 		w->d->state = H1_SYNC;
@@ -565,7 +576,7 @@ __separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 	f->half_end = 0;
 	if (d->state == H1_HEAD && d->head_len) {
 		had = d->head_len;
-		if (!head_restore(&w)) {
+		if (!head_restore(s, c)) {
 			conn_resync(c, f->now, STAT_LOST_SYNC);
 			return 0;
 		}
@@ -588,7 +599,7 @@ __separately int http1_feed(struct scratch *s, struct sk_ctx *c)
 			return 0;
 		}
 		d->scan = f->line;
-		if (!f->early && !head_save(&w, had))
+		if (!f->early && !head_save(s, c, had))
 			conn_resync(c, f->now, STAT_HEADS_FULL);
 	} else if (f->pos < f->len && d->state != H1_SYNC && !f->stopped) {
 		conn_resync(c, f->now, STAT_LOST_SYNC); /* more steps than one feed may take */

@@ -87,12 +87,15 @@ static __always_inline void h2_request_block(struct walk *w)
 	h2_block_tell(w->s, c, w->h, r ? h2_number(stream) : H2_NOBODY, EV_REQUEST_BLOCK);
 }
 
-/* The request of a stream is over. `how`: see DROP_HOW. */
+/* The request of a stream is over, if there is one. `slot`: 0 if it is not known. `how`: see
+ * DROP_HOW. */
 __separately int h2_ends(struct scratch *s, struct sk_ctx *c, __u32 slot, __u32 stream, __u32 how)
 {
 	struct ending e = {};
 
 	if (!s || !c)
+		return 0;
+	if (!slot && !h2_request(c, stream, &slot))
 		return 0;
 	e.now = s->f.now;
 	e.slot = slot;
@@ -184,14 +187,12 @@ static __always_inline long h2_block_done(struct walk *w)
 static __always_inline long h2_frame_done(struct walk *w)
 {
 	struct dir *d = w->d;
-	__u32 slot;
 
 	d->state = H2_FRAME;
 	d->h2.small_len = 0;
 	d->h2.small_want = H2_FRAME_HEAD;
-	if (d->h2.type == H2_DATA && d->h2.flags & H2_END_STREAM && w->s->f.is_rsp &&
-	    h2_request(w->c, d->h2.stream, &slot))
-		h2_ends(w->s, w->c, slot, d->h2.stream, DROP_HOW(END_COMPLETE, 0));
+	if (d->h2.type == H2_DATA && d->h2.flags & H2_END_STREAM && w->s->f.is_rsp)
+		h2_ends(w->s, w->c, 0, d->h2.stream, DROP_HOW(END_COMPLETE, 0));
 	return 0;
 }
 
@@ -337,11 +338,9 @@ static __always_inline void h2_setting(struct walk *w)
 static __always_inline void h2_reset(struct walk *w)
 {
 	__u8 *b = w->d->h2.small;
-	__u32 code = (__u32)b[0] << 24 | (__u32)b[1] << 16 | (__u32)b[2] << 8 | b[3], slot;
+	__u32 code = (__u32)b[0] << 24 | (__u32)b[1] << 16 | (__u32)b[2] << 8 | b[3];
 
-	if (h2_request(w->c, w->d->h2.stream, &slot))
-		h2_ends(w->s, w->c, slot, w->d->h2.stream,
-			DROP_HOW(END_RESET, code > 0xffff ? 0xffff : code));
+	h2_ends(w->s, w->c, 0, w->d->h2.stream, DROP_HOW(END_RESET, code > 0xffff ? 0xffff : code));
 }
 
 /* The server says which streams it has not looked at, and will not. */
@@ -590,7 +589,7 @@ __separately int h2_feed(struct scratch *s, struct sk_ctx *c)
 	if (w.d->h2.block_type && w.d->head_len) {
 		had = w.d->head_len;
 		f->rescan = 1;
-		if (!head_restore(&w)) {
+		if (!head_restore(s, c)) {
 			h2_resync(c, f->now, STAT_LOST_SYNC);
 			return 0;
 		}
@@ -603,7 +602,7 @@ __separately int h2_feed(struct scratch *s, struct sk_ctx *c)
 		h2_resync(c, f->now, f->src.kind == SRC_NONE ? STAT_LOST_SYNC : STAT_UNREADABLE);
 		return 0;
 	}
-	if (w.d->h2.block_type && w.d->head_len && !f->early && !head_save(&w, had))
+	if (w.d->h2.block_type && w.d->head_len && !f->early && !head_save(s, c, had))
 		h2_resync(c, f->now, STAT_HEADS_FULL);
 	else if (f->pos < f->len && w.d->state != H2_SYNC && !f->stopped)
 		h2_resync(c, f->now, STAT_LOST_SYNC); /* more steps than one feed may take */
