@@ -20,7 +20,7 @@ mod spawn;
 pub use control::{Control, Counters, Injection};
 pub use inject::{Claims, Injector};
 pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial, has_loop};
-pub use memory::{few_arenas, trim};
+pub use memory::{few_arenas, started};
 pub use probe::{Right, allows, uprobes};
 pub use ring::{Fill, Reader, Ring, Stop};
 pub use runtime::{Attached, RuntimeProbe, RuntimeProbes};

@@ -87,7 +87,6 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     let metrics = Arc::new(Metrics::default());
     let mut tracer = Tracer::load(&load_options(&config)).map_err(explain)?;
     info!(tier = tracer.tier.as_str(), "The kernel side runs.");
-    crate::bpf::trim();
     let control = tracer.control();
     // Listeners that are older than the hooks; newer ones tell of themselves.
     for (netns, port) in listeners() {
@@ -213,6 +212,7 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         })?
     };
 
+    crate::bpf::started();
     let status = wait(flags, &discovery, |config, discovery| {
         injection.apply(config, &tracer, discovery);
         discovery.probe_runtimes(config.spanwire.runtime_probes);

@@ -26,6 +26,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// The thread ends by itself at the deadline; this is for what cannot be interrupted.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// How long the very first spans wait for others: whoever starts spanwire wants to see that it works, or why it does not.
+const FIRST_BATCH: Duration = Duration::from_millis(10);
+
 /// Bytes of a request; gRPC servers take 4 MiB unless told otherwise.
 const REQUEST_MAX: usize = 3 << 20;
 
@@ -170,9 +173,10 @@ async fn time_is_up(mut stop: watch::Receiver<Option<Instant>>) {
 impl Worker {
     fn run(&mut self) {
         let mut batch: Vec<Span> = Vec::new();
+        let mut timeout = self.settings.batch_timeout.min(FIRST_BATCH);
         loop {
-            let until = Instant::now() + self.settings.batch_timeout;
-            let open = self.fill(&mut batch, until);
+            let open = self.fill(&mut batch, timeout);
+            timeout = self.settings.batch_timeout;
             while !batch.is_empty() {
                 let rest = batch.split_off(batch.len().min(self.settings.batch_max_size));
                 let full = std::mem::replace(&mut batch, rest);
@@ -191,8 +195,15 @@ impl Worker {
         }
     }
 
-    /// Collects a batch. False once the last sender is gone and the channel is empty.
-    fn fill(&mut self, batch: &mut Vec<Span>, until: Instant) -> bool {
+    /// Collects a batch, which waits from its first span on. False once the last sender is gone and the channel is empty.
+    fn fill(&mut self, batch: &mut Vec<Span>, timeout: Duration) -> bool {
+        if batch.is_empty() {
+            match self.receiver.recv() {
+                Ok(spans) => batch.extend(spans),
+                Err(_) => return false,
+            }
+        }
+        let until = Instant::now() + timeout;
         while batch.len() < self.settings.batch_max_size {
             match self.receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(spans) => batch.extend(spans),

@@ -171,6 +171,27 @@ fn http_carries_headers_and_gzip_and_tries_again() {
 }
 
 #[test]
+fn only_the_very_first_spans_do_not_wait_for_others() {
+    let (endpoint, requests) = fake_http(vec![OK; 2]);
+    let settings = ExportSettings {
+        batch_timeout: Duration::from_secs(60),
+        gzip: false,
+        ..settings(endpoint, Protocol::HttpProtobuf)
+    };
+    let (exporter, queue) = Exporter::start(settings, Arc::new(Metrics::default())).unwrap();
+    let spans = |body: &[u8]| ExportTraceServiceRequest::decode(body).unwrap().resource_spans.len();
+    queue.push(vec![span(1)]);
+    let (_, first) = requests.recv_timeout(Duration::from_secs(20)).expect("the first spans at once");
+    queue.push(vec![span(1)]);
+    queue.push(vec![span(2)]);
+    assert!(requests.recv_timeout(Duration::from_millis(300)).is_err(), "later ones wait");
+    drop(queue);
+    exporter.finish(Instant::now() + Duration::from_secs(5));
+    let (_, second) = requests.recv().expect("what waited leaves at the end");
+    assert_eq!((spans(&first), spans(&second)), (1, 2));
+}
+
+#[test]
 fn a_request_is_never_larger_than_collectors_take() {
     let (endpoint, requests) = fake_http(vec![OK; 9]);
     let big: Vec<Span> = (1..=9)
