@@ -33,6 +33,11 @@
  */
 #define __separately __weak __noinline
 
+/* Eight bytes of text, as they are read at once. */
+#define WORD(a, b, c, d, e, f, g, h)                                                               \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |   \
+	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+
 /* enum select_bit of a process; 0: not ours. */
 static __always_inline __u32 tgid_selected(__u32 tgid)
 {

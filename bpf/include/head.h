@@ -10,9 +10,6 @@
  * want are looked at more closely. Everything else is read in user space.
  */
 
-#define WORD(a, b, c, d, e, f, g, h)                                                               \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |   \
-	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
 #define LOWER 0x2020202020202020ULL
 #define ONES  0x0101010101010101ULL
 #define HIGHS 0x8080808080808080ULL

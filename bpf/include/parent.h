@@ -13,6 +13,14 @@ static __always_inline bool req_is_open(const struct req_ref *ref)
 	return r && ref->tag && r->tag == ref->tag;
 }
 
+/* Does something else than the thread that reads it decide when a socket is read? */
+static __always_inline bool event_managed(struct sock *sk)
+{
+	struct file *file = BPF_CORE_READ(sk, sk_socket, file);
+
+	return !file || (BPF_CORE_READ(file, f_ep) && BPF_CORE_READ(file, f_ep, first));
+}
+
 /* Copies, then looks whether it is still the same: a slot is taken again at once. */
 static __always_inline bool parent_from(const struct req_ref *ref, struct parent *out)
 {
@@ -78,14 +86,31 @@ static __always_inline void dest_mark(const struct sk_ctx *c, __u32 tgid, struct
 		p->since = ~0ULL; /* rule 5 asks how long the process is known */
 }
 
+/* proc.kept: from which on a thread that reads for a poller is believed to serve; and its bounds */
+#define KEPT_ENOUGH  8
+#define KEPT_MOST    1024
+#define KEPT_LOST    -64
+#define GIVEN_ENOUGH 8 /* proc.given: from which on the next is taken for given away as well */
+
+/* The kernel may leave a hook out: something was sent behind a request, and no answer was seen. */
+static __always_inline bool answered_unseen(const struct work *w)
+{
+	struct open_req *r = slot_at(w->cur.slot);
+	struct tcp_sock *tp = (struct tcp_sock *)w->sk;
+
+	return r && !(r->flags & REQ_ANSWERED) && tp && BPF_CORE_READ(tp, write_seq) != w->sent;
+}
+
 /* The task turns to another request. What it still has open it serves at the same time. */
 static __always_inline void work_leaves(struct work *w)
 {
 	if (w->cur.tag && !(w->flags & (WORK_INHERITED | WORK_INHERITED_PROC)) &&
-	    req_is_open(&w->cur))
+	    req_is_open(&w->cur) && !answered_unseen(w))
 		w->flags |= WORK_MULTIPLEX;
-	w->flags &= ~(WORK_INHERITED | WORK_INHERITED_PROC | WORK_HANDED);
+	w->flags &=
+	    ~(WORK_INHERITED | WORK_INHERITED_PROC | WORK_HANDED | WORK_POLLED | WORK_GIVEN);
 	w->cur.tag = 0;
+	w->sk = 0;
 }
 
 /*
@@ -102,7 +127,7 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 	out->found = 0;
 	out->link = LINK_ROOT;
 	if (w && w->cur.tag) {
-		if (!parent_from(&w->cur, out)) {
+		if (!parent_from(&w->cur, out) || answered_unseen(w)) {
 			stat_inc(STAT_REFUSED_ANSWERED);
 			w->cur.tag = 0;
 		} else if (w->flags & WORK_INHERITED) {
@@ -123,6 +148,16 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 			out->link = LINK_INHERITED;
 			out->found = 1;
 			return;
+		} else if (w->flags & WORK_POLLED && p->kept < KEPT_ENOUGH) {
+			/* Do its threads serve what they read? They may put it aside. */
+			stat_inc(STAT_REFUSED_UNKEPT);
+		} else if ((w->flags & (WORK_POLLED | WORK_GIVEN)) == WORK_POLLED &&
+			   event_managed((struct sock *)w->sk)) {
+			/*
+			 * A poller lets go of a socket that it has given away. This one has not
+			 * done so yet, or gives none away: it is an event loop.
+			 */
+			stat_inc(STAT_REFUSED_POLLED);
 		} else if (!(w->flags & WORK_MULTIPLEX)) {
 			out->link = w->flags & WORK_HANDED ? LINK_HANDED : LINK_THREAD;
 			out->found = 1;

@@ -70,6 +70,8 @@ __separately int proc_find(__u32 tgid)
 			__u64 *since = bpf_map_lookup_elem(&watched, &tgid);
 
 			p->since = since ? *since : bpf_ktime_get_ns();
+			if (since && *since & WATCH_WORKERS)
+				p->flags |= PROC_WORKERS;
 			return at + 1;
 		}
 	}
@@ -96,6 +98,8 @@ static __always_inline void proc_forget(__u32 tgid)
 		if (p && p->tgid == tgid) {
 			p->opened = 0;
 			p->joined_clones = p->pooled = p->flags = 0;
+			p->kept = 0;
+			p->given_port = p->given = 0;
 			p->tgid = 0;
 		}
 	}

@@ -300,12 +300,16 @@ static __always_inline void head_keep(struct scratch *s, struct sk_ctx *c, struc
 	}
 }
 
-/* Does something else than this thread decide when this socket is read? */
-static __always_inline bool event_managed(struct sock *sk)
+/*
+ * Threads that the JVM runs its virtual threads on are named so: what one of them reads is another
+ * one's a moment later.
+ */
+static __always_inline bool carries_threads(struct task_struct *task)
 {
-	struct file *file = BPF_CORE_READ(sk, sk_socket, file);
+	__u64 name = 0;
 
-	return !file || (BPF_CORE_READ(file, f_ep) && BPF_CORE_READ(file, f_ep, first));
+	bpf_core_read(&name, sizeof(name), &task->comm);
+	return name == WORD('F', 'o', 'r', 'k', 'J', 'o', 'i', 'n');
 }
 
 /* The task that read the request works for it, unless it is an event loop. */
@@ -314,6 +318,8 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 {
 	struct task_struct *task;
 	struct task_ctx *t;
+	struct tcp_sock *tp;
+	bool polled;
 
 	if (!(s->f.select & SELECT_THREADS) || c->flags & SK_EVENTS)
 		return;
@@ -332,19 +338,30 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 		c->flags |= SK_EVENTS;
 		return;
 	}
-	if (event_managed((struct sock *)s->f.sk)) {
-		c->flags |= SK_EVENTS;
+	polled = event_managed((struct sock *)s->f.sk);
+	if (polled) {
 		if (!(p->flags & PROC_LOOPS)) {
 			__sync_fetch_and_or(&p->flags, PROC_LOOPS);
 			emit_proc(EV_LOOP, s->f.tgid, 0, 0);
 		}
-		return;
+		if (!cfg.epoll_waits || !(p->flags & PROC_WORKERS)) {
+			c->flags |= SK_EVENTS;
+			return;
+		}
 	}
 	task = bpf_get_current_task_btf();
-	if (!BPF_CORE_READ(task, io_uring)) {
-		t->work.cur = *ref;
-		r->flags |= REQ_HELD;
+	if (BPF_CORE_READ(task, io_uring) || carries_threads(task))
+		return;
+	t->work.cur = *ref;
+	tp = c->flags & SK_UNIX ? NULL : (struct tcp_sock *)s->f.sk;
+	t->work.sk = (__u64)tp;
+	t->work.sent = tp ? BPF_CORE_READ(tp, write_seq) : 0;
+	if (polled) {
+		t->work.flags |= WORK_POLLED;
+		if (p->given >= GIVEN_ENOUGH && p->given_port == c->lport)
+			t->work.flags |= WORK_GIVEN;
 	}
+	r->flags |= REQ_HELD;
 }
 
 /* What a send took in part, or a head in pieces, comes again. */
@@ -437,17 +454,60 @@ struct ending {
 	__u32 slot; /* plus one; 0: the connection keeps it */
 };
 
+/*
+ * The head of an answer has left. Whether it is the thread that read the request which sends it
+ * tells how far its reading means that it serves; the rest of an answer may be anyone's. What a
+ * poller does with the socket meanwhile, it does with all of the listener's.
+ */
+__separately int answer_begins(struct sk_ctx *c)
+{
+	struct open_req *r;
+	struct task_ctx *t;
+	struct proc *p;
+	__u32 slot;
+
+	if (!c)
+		return 0;
+	slot = c->slots[c->rsp_next % PIPELINE_MAX];
+	r = slot ? slot_at(slot - 1) : NULL;
+	if (!r || r->tag != req_tag(c->cookie, c->rsp_next) || !(r->flags & REQ_HELD))
+		return 0;
+	__sync_fetch_and_or(&r->flags, REQ_ANSWERED);
+	p = proc_at(r->proc - 1);
+	if (!p || p->tgid != current_tgid())
+		return 0;
+	t = task_find();
+	if (!t || t->work.cur.tag != r->tag) {
+		if (!t || !(t->work.flags & WORK_MULTIPLEX))
+			p->kept = KEPT_LOST;
+		return 0;
+	}
+	if (p->kept < KEPT_MOST)
+		__sync_fetch_and_add(&p->kept, 1);
+	if ((t->work.flags & (WORK_POLLED | WORK_GIVEN)) != WORK_POLLED ||
+	    event_managed((struct sock *)t->work.sk))
+		return 0;
+	if (p->given_port != c->lport)
+		p->given = 0;
+	p->given_port = c->lport;
+	p->given++;
+	return 0;
+}
+
 /* The task that answers turns to the next pipelined request, if it is there. */
 static __always_inline void task_answers(struct sk_ctx *c, __u64 tag, __u32 stream)
 {
 	struct task_ctx *t = task_find();
 	__u32 slot = c->slots[(stream + 1) % PIPELINE_MAX];
 	struct open_req *next = slot ? slot_at(slot - 1) : NULL;
+	struct tcp_sock *tp;
 
 	if (!t || t->work.cur.tag != tag)
 		return;
 	t->work.cur.tag = next ? req_tag(c->cookie, stream + 1) : 0;
 	t->work.cur.slot = slot - 1;
+	tp = (struct tcp_sock *)t->work.sk;
+	t->work.sent = tp ? BPF_CORE_READ(tp, write_seq) : 0;
 	if (next && next->tag == t->work.cur.tag)
 		__sync_fetch_and_or(&next->flags, REQ_HELD); /* who reads it may begin it now */
 }

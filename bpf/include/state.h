@@ -24,13 +24,17 @@ enum work_flag {
 	WORK_INHERITED = 2,	 /* cur was copied at fork, as a thread */
 	WORK_INHERITED_PROC = 4, /* ... as a process */
 	WORK_HANDED = 8,	 /* another thread read the request */
+	WORK_POLLED = 16,	 /* its socket hung on an epoll when the request was read */
+	WORK_GIVEN = 32, /* ... and who polls it lets go of it: it has done so with others */
 };
 
 /* The server request that a task works for. */
 struct work {
 	struct req_ref cur;
 	__u32 flags; /* enum work_flag */
-	__u32 pad;
+	__u32 sent;  /* TCP: what the socket had sent when the request was read */
+	__u64 sk; /* that socket, if the task read the request itself; it is there as long as that
+		     is open */
 };
 
 /* Aligned, as else it is copied byte by byte, over the stack. */
@@ -51,15 +55,16 @@ struct parent {
 };
 
 enum req_flag {
-	REQ_SAMPLED = 1,   /* a span is owed */
-	REQ_COUNTED = 2,   /* part of proc.open */
-	REQ_BY_PARENT = 4, /* has an entry in by_parent */
-	REQ_JOINABLE = 8,  /* has an entry in joins, under join_seq */
-	REQ_HELD = 16,	   /* a task holds it in cur */
-	REQ_STATE = 32,	   /* has an entry in tracestates */
-	REQ_CONNECT = 64,  /* HTTP/2: a 2xx hands the stream off */
-	REQ_STREAM = 128,  /* part of sk_ctx.streams */
-	REQ_DOUBT = 256,   /* HTTP/2: begun before it was sure that an answer would be seen */
+	REQ_SAMPLED = 1,     /* a span is owed */
+	REQ_COUNTED = 2,     /* part of proc.open */
+	REQ_BY_PARENT = 4,   /* has an entry in by_parent */
+	REQ_JOINABLE = 8,    /* has an entry in joins, under join_seq */
+	REQ_HELD = 16,	     /* a task holds it in cur */
+	REQ_STATE = 32,	     /* has an entry in tracestates */
+	REQ_CONNECT = 64,    /* HTTP/2: a 2xx hands the stream off */
+	REQ_STREAM = 128,    /* part of sk_ctx.streams */
+	REQ_DOUBT = 256,     /* HTTP/2: begun before it was sure that an answer would be seen */
+	REQ_ANSWERED = 1024, /* the head of its answer was seen; only of those that are held */
 	REQ_PLACED =
 	    512, /* begun while no other was open on its connection, whose cookie leads to it */
 };
@@ -265,8 +270,9 @@ struct task_ctx {
 };
 
 enum proc_flag {
-	PROC_LOOPS = 1, /* user space was told of its first request through an epoll */
-	PROC_HANDS = 2, /* its threads hand requests over: these are placed by cookie */
+	PROC_LOOPS = 1,	  /* user space was told of its first request through an epoll */
+	PROC_HANDS = 2,	  /* its threads hand requests over: these are placed by cookie */
+	PROC_WORKERS = 4, /* WATCH_WORKERS */
 };
 
 /* A selected process, as the kernel side sees it. */
@@ -277,6 +283,10 @@ struct proc {
 	__u32 pooled;	     /* a thread started in a request outlived it */
 	__u32 tgid;	     /* 0: free */
 	__u32 flags;	     /* enum proc_flag */
+	__s32 kept;	     /* requests in a row whose answer who read them began; below 0: not
+				long ago it was another */
+	__u16 given_port;    /* ... of these, on which a poller let go of the socket meanwhile */
+	__u16 given;	     /* ... how many there */
 };
 
 /* A destination of a process. */

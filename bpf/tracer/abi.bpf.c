@@ -13,6 +13,7 @@ const struct ev_head *btf_anchor_head __attribute__((unused));
 const struct ev_span *btf_anchor_span __attribute__((unused));
 enum span_flag btf_anchor_span_flag __attribute__((unused));
 enum select_bit btf_anchor_select __attribute__((unused));
+enum watch_flag btf_anchor_watch __attribute__((unused));
 const struct ev_conn_end *btf_anchor_conn_end __attribute__((unused));
 const struct ev_connect *btf_anchor_connect __attribute__((unused));
 const struct ev_proc *btf_anchor_proc __attribute__((unused));

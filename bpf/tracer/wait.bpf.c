@@ -5,8 +5,9 @@
 
 /*
  * Tiers A and B: a thread that waits for a new connection while it works for a request serves
- * several at once: an event loop on poll() or select(). epoll is seen at the socket itself, so that
- * no hook on a wait is needed there. A thread with no open request is done after two lookups.
+ * several at once: an event loop on poll() or select(). An epoll is seen at the socket itself; its
+ * waits only matter where one thread polls for others. A thread with no open request is done after
+ * two lookups.
  */
 
 #define WAIT_FDS     64
@@ -121,6 +122,38 @@ static __always_inline int selects(int count, void *in)
 		return 0;
 	bpf_loop(WAIT_FDS + SELECT_WORDS, select_step, &w, 0);
 	return 0;
+}
+
+/*
+ * static int do_epoll_wait(int epfd, struct epoll_event __user *events, int maxevents,
+ * struct timespec64 *to): a worker that polls has left its request to others.
+ */
+static __always_inline int epolls(void)
+{
+	struct task_ctx *t = works_for_one();
+
+	if (t && t->work.flags & WORK_POLLED) {
+		work_leaves(&t->work);
+		stat_inc(STAT_LOOPS);
+	}
+	return 0;
+}
+
+SEC("fentry/do_epoll_wait")
+int BPF_PROG(fe_epoll)
+{
+	if (!current_selected())
+		return 0;
+	stay();
+	epolls();
+	go();
+	return 0;
+}
+
+SEC("kprobe/do_epoll_wait")
+int BPF_KPROBE(kp_epoll)
+{
+	return epolls();
 }
 
 /* static int do_sys_poll(struct pollfd __user *ufds, unsigned int nfds, struct timespec64

@@ -16,7 +16,7 @@ use super::skel::TracerMaps;
 const MAX_TGID: u32 = 4 << 20;
 
 /// Names of the kernel side's counters, in the order of `enum counter` in `abi.h`.
-const COUNTERS: [&str; 50] = [
+const COUNTERS: [&str; 52] = [
     "ring_full_span",
     "ring_full_head",
     "ring_full_block",
@@ -45,6 +45,8 @@ const COUNTERS: [&str; 50] = [
     "refused_answered",
     "refused_early",
     "refused_pool",
+    "refused_unkept",
+    "refused_polled",
     "refused_traceparent",
     "joins",
     "speculation_undone",
@@ -72,7 +74,7 @@ const COUNTERS: [&str; 50] = [
 const _: () = {
     assert!(types::counter::STAT_MAX.0 as usize == COUNTERS.len());
     assert!(types::counter::STAT_NOT_HTTP.0 == 16);
-    assert!(types::counter::STAT_SPECULATION_UNDONE.0 == 30);
+    assert!(types::counter::STAT_SPECULATION_UNDONE.0 == 32);
 };
 
 const SELECTION: u32 = types::select_bit::SELECT_ON.0 | types::select_bit::SELECT_THREADS.0;
@@ -88,6 +90,17 @@ fn listen_key(netns: u32, port: u16) -> [u8; 8] {
 
 /// The kernel side's counters, summed over all CPUs since the start.
 pub type Counters = Vec<(&'static str, u64)>;
+
+/// What it means that a thread of a process has read a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// Nothing: the runtime moves work between threads without the kernel's knowledge.
+    Moved,
+    /// It works for it until it answers, unless it reads when an epoll says so.
+    Held,
+    /// The same, and another thread may poll for it: what it reads it serves, once the socket is polled no more.
+    Workers,
+}
 
 /// Whether the requests of a process are given a header, and how its sockets are claimed for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,14 +163,17 @@ impl Control {
         }
     }
 
-    /// Starts to look at a process. `threads`: one of its threads may stand for one request.
-    pub fn select(&self, pid: u32, threads: bool) {
-        if !self.is_selected(pid) {
+    /// Starts to look at a process.
+    pub fn select(&self, pid: u32, threads: Threads) {
+        // What a selected process has become by an exec is not what it was watched as.
+        if !self.is_selected(pid) || threads == Threads::Workers {
+            let workers = u64::from(types::watch_flag::WATCH_WORKERS.0);
+            let flags = if threads == Threads::Workers { workers } else { 0 };
+            let since = crate::time::monotonic_ns() & !workers | flags;
             // A full table leaves the process to its first request, which is later: no harm.
-            let now = crate::time::monotonic_ns().to_ne_bytes();
-            let _full = self.0.watched.update(&pid.to_ne_bytes(), &now, MapFlags::ANY);
+            let _full = self.0.watched.update(&pid.to_ne_bytes(), &since.to_ne_bytes(), MapFlags::ANY);
         }
-        let threads = if threads { types::select_bit::SELECT_THREADS.0 } else { 0 };
+        let threads = if threads == Threads::Moved { 0 } else { types::select_bit::SELECT_THREADS.0 };
         self.set(pid, SELECTION, types::select_bit::SELECT_ON.0 | threads);
     }
 

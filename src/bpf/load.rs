@@ -184,8 +184,8 @@ struct Kernel {
     hash_from_kprobe: bool,
     /// Whether programs may forbid preemption around functions of their own.
     may_stay: bool,
-    /// Whether poll() and select() can be looked at.
-    waits: [bool; 2],
+    /// Whether poll(), select() and epoll_wait() can be looked at.
+    waits: [bool; 3],
     /// Whether sk_msg programs may use the storage of a task.
     task_storage: bool,
 }
@@ -204,7 +204,7 @@ impl Kernel {
         let has = |name| btf.type_by_name::<Func<'_>>(name).is_some();
         let bpf_sendmsg = has("tcp_bpf_sendmsg");
         let kprobes = has("register_kprobe");
-        let waits = ["do_sys_poll", "core_sys_select"].map(has);
+        let waits = ["do_sys_poll", "core_sys_select", "do_epoll_wait"].map(has);
         let task_storage = ProgramType::SkMsg
             .is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_task_storage_get)
             .unwrap_or(false);
@@ -258,7 +258,7 @@ impl Tracer {
     fn try_tier(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
         let first = Self::try_with(tier, options, kernel);
         let plainer =
-            [Kernel { may_stay: false, ..*kernel }, Kernel { may_stay: false, waits: [false; 2], ..*kernel }];
+            [Kernel { may_stay: false, ..*kernel }, Kernel { may_stay: false, waits: [false; 3], ..*kernel }];
         match &first {
             Err(error) if (tier != Tier::C || release() >= TRACEPOINTS_YIELD) && !is_denied(error) => plainer
                 .iter()
@@ -380,6 +380,7 @@ fn configure(
     rodata.cfg.task_storage = kernel.task_storage.into();
     rodata.cfg.stay = (kernel.may_stay && (tier == Tier::A || release() >= TRACEPOINTS_YIELD)).into();
     rodata.cfg.conns_in_hash = (tier == Tier::B).into();
+    rodata.cfg.epoll_waits = (tier != Tier::C && kernel.waits[2]).into();
     // (sk, msg, len, nonblock, flags, addr_len) up to 5.18
     rodata.cfg.recv_flags_at = if kernel.recvmsg_args == 6 { 5 } else { 4 };
     if tier != Tier::B {
@@ -411,6 +412,9 @@ macro_rules! of_tier {
                 if $kernel.waits[1] {
                     $do!(fe_select);
                 }
+                if $kernel.waits[2] {
+                    $do!(fe_epoll);
+                }
             }
             Tier::B => {
                 $do!(tp_destroy, kp_unix_release, kp_release, kp_tcp_sendmsg, kp_tcp_recvmsg);
@@ -423,6 +427,9 @@ macro_rules! of_tier {
                 }
                 if $kernel.waits[1] {
                     $do!(kp_select);
+                }
+                if $kernel.waits[2] {
+                    $do!(kp_epoll);
                 }
             }
             Tier::C => {
@@ -443,7 +450,7 @@ fn choose(open: &mut OpenTracerSkel<'_>, tier: Tier, kernel: &Kernel) {
     macro_rules! take {
         ($($name:ident),*) => {{ $(progs.$name.set_autoload(true);)* }};
     }
-    let every = Kernel { bpf_sendmsg: true, early_send: true, waits: [true; 2], ..*kernel };
+    let every = Kernel { bpf_sendmsg: true, early_send: true, waits: [true; 3], ..*kernel };
     for tier in Tier::ALL {
         for recvmsg_args in [4, 5, 6] {
             of_tier!(tier, Kernel { recvmsg_args, ..every }, leave);

@@ -17,7 +17,7 @@ mod skel;
 pub mod socket;
 mod spawn;
 
-pub use control::{Control, Counters, Injection};
+pub use control::{Control, Counters, Injection, Threads};
 pub use inject::{Claims, Injector};
 pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial, has_loop};
 pub use memory::{few_arenas, started};

@@ -239,7 +239,7 @@ impl Discovery {
         if known.is_none_or(|known| known.resource.service_name != service) {
             tracing::info!(pid = facts.pid, exe = %facts.exe, service = %service, "Tracing a process.");
         }
-        self.control.select(facts.pid, language.threads_hold_requests());
+        self.control.select(facts.pid, language.threads());
         self.with_runtimes(|runtimes| runtimes.select(facts.pid));
         self.propagate(facts.pid, entry);
         language

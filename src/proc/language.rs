@@ -7,6 +7,7 @@ use object::read::elf::{FileHeader, SectionHeader};
 use object::{Endianness, ReadCache, elf};
 
 use super::facts::Facts;
+use crate::bpf::Threads;
 
 /// A runtime, by its `telemetry.sdk.language`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,11 +44,15 @@ impl Language {
         }
     }
 
-    /// Whether a thread that read a request works for it until it answers. Not where the runtime
-    /// moves work between threads without the kernel's knowledge.
+    /// What its threads are to requests. Servers for the JVM (Tomcat, Jetty) have one thread poll for a pool, and its selectors
+    /// take a socket off the epoll when nobody asks for more of it.
     #[must_use]
-    pub fn threads_hold_requests(self) -> bool {
-        !matches!(self, Self::Go | Self::Erlang | Self::Dotnet | Self::Rust)
+    pub fn threads(self) -> Threads {
+        match self {
+            Self::Go | Self::Erlang | Self::Dotnet | Self::Rust => Threads::Moved,
+            Self::Java => Threads::Workers,
+            _ => Threads::Held,
+        }
     }
 
     /// By the name of the executable, its libraries, then its sections.

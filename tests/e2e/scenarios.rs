@@ -20,6 +20,8 @@ pub const BACKGROUND_HZ: u32 = 50;
 pub enum Class {
     /// One thread (or process) serves one request at a time: every trace is complete.
     Threads,
+    /// One thread polls, a pool's threads read and serve: the same where waits are seen, which tier C does not.
+    Workers,
     /// Event loops and pools: no wrong link, ≥ 99 % of the spans.
     Loop,
 }
@@ -89,7 +91,7 @@ const fn http2(name: &'static str, start: Start, needs: &'static [&'static str])
 }
 
 pub fn all() -> Vec<Scenario> {
-    use Class::{Loop, Threads};
+    use Class::{Loop, Threads, Workers};
     vec![
         Scenario { traceparent: true, ..scenario("python-threading", Threads, threading, &["venv:python"]) },
         scenario("python-requests", Threads, threading_requests, &["venv:python"]),
@@ -120,6 +122,8 @@ pub fn all() -> Vec<Scenario> {
         scenario("asyncio", Loop, asyncio, &["venv:python"]),
         scenario("uvloop", Loop, uvloop, &["venv:python"]),
         scenario("java", Loop, java, &["java", "javac"]),
+        scenario("tomcat", Workers, tomcat, &["java", "javac", "mvn", "fetch:java/servlet"]),
+        scenario("jetty", Workers, jetty, &["java", "javac", "mvn", "fetch:java/servlet"]),
         scenario("go", Loop, go, &["go"]),
         grpc("grpcio", grpcio, &["venv:python"]),
         grpc("ruby-grpc", ruby_grpc, &["ruby", "ruby:grpc"]),
@@ -481,6 +485,28 @@ fn java(_: &Hop<'_>) -> io::Result<Command> {
         .arg(out)
         .arg("Server");
     Ok(command)
+}
+
+fn servlet(class: &str) -> io::Result<Command> {
+    let file = format!("{class}.java");
+    let (source, out) = (sources("java/servlet", &["Hop.java", &file]), built("java-servlet")?);
+    let libraries = format!("{}/lib/*", out.display());
+    let mut javac = Command::new(which("javac").unwrap_or_default());
+    javac.args(["-cp", &libraries, "-d"]).arg(&out).args(&source);
+    compile(&source, &out.join(format!("{class}.class")), &mut javac)?;
+    let mut command = Command::new(which("java").unwrap_or_default());
+    command
+        .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", &format!("{}:{libraries}", out.display())])
+        .arg(class);
+    Ok(command)
+}
+
+fn tomcat(_: &Hop<'_>) -> io::Result<Command> {
+    servlet("TomcatServer")
+}
+
+fn jetty(_: &Hop<'_>) -> io::Result<Command> {
+    servlet("JettyServer")
 }
 
 fn go(_: &Hop<'_>) -> io::Result<Command> {

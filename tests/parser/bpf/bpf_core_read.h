@@ -18,4 +18,6 @@
 #define bpf_core_field_exists(field)		1
 #define bpf_core_field_offset(type, member)	__builtin_offsetof(type, member)
 
+#define bpf_core_read(to, size, from) bpf_probe_read_kernel(to, size, from)
+
 #endif

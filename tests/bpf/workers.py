@@ -1,0 +1,307 @@
+#!/usr/bin/env python3
+"""Threads that read requests from sockets that another thread polls, as those of Tomcat and Jetty do. Needs root.
+
+Both ends of each connection are in this process, which runs an interpreter that is called `java`: that is what a process is
+taken for a JVM by. Who polls, reads, calls and answers is written out here, so that every order of events can be had; Tomcat
+and Jetty themselves are among the scenarios of tests/e2e.
+
+    tests/bpf/workers.py
+"""
+import ctypes
+import os
+import queue
+import re
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from lib.tracer import Tracer, need_root  # noqa: E402
+from run import OK, close, judge, pair, receive, simple  # noqa: E402
+
+CASES = []
+FAR = []
+POLLING = select.epoll()
+ENOUGH, LOST = 8, 64  # KEPT_ENOUGH, GIVEN_ENOUGH, and KEPT_LOST below zero, of bpf/include/parent.h
+WAITS_ARE_SEEN = False  # by the tier
+PR_SET_NAME = 15
+
+
+def case(function):
+    CASES.append(function)
+    return function
+
+
+class Hand(threading.Thread):
+    """A thread of a pool: it does what it is given, and lives on."""
+
+    def __init__(self, name=None):
+        super().__init__(daemon=True)
+        self.steps, self.done, self.called = queue.SimpleQueue(), queue.SimpleQueue(), name
+        self.start()
+
+    def run(self):
+        if self.called:
+            ctypes.CDLL(None).prctl(PR_SET_NAME, self.called.encode(), 0, 0, 0)
+        while True:
+            self.done.put(self.steps.get()())
+
+    def do(self, *steps):
+        for step in steps:
+            self.steps.put(step)
+            self.done.get(timeout=10)
+
+
+def request(path):
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def far_side():
+    while FAR[1].recv(4096):
+        FAR[1].sendall(OK)
+
+
+def call(path):
+    FAR[0].sendall(request(path))
+    receive(FAR[0], len(OK))
+
+
+class Served:
+    """A request on its way. The steps of a server, each for the thread that is to do it."""
+
+    def __init__(self, path, polled=True, listener=None):
+        self.path = path
+        if listener:
+            self.client = socket.create_connection(listener.getsockname(), 5)
+            self.server = listener.accept()[0]
+        else:
+            self.client, self.server = pair()
+        if polled:
+            POLLING.register(self.server, select.EPOLLIN)
+        self.client.sendall(request(path))
+
+    def poll(self):
+        POLLING.poll(5)
+
+    def read(self):
+        receive(self.server, len(request(self.path)))
+
+    def give_away(self):
+        POLLING.unregister(self.server)
+
+    def call(self):
+        call(f"{self.path}-call")
+
+    def answer(self):
+        self.server.sendall(OK)
+
+    def over(self):
+        receive(self.client, len(OK))
+        close((self.client, self.server))
+
+
+def linked(path):
+    return [(f"{path}-call", "GET", 200, "client", {"child_of": path, "spanwire.link": "thread"}),
+            (f"{path}-call", "GET", 200, "server", {"child_of": f"{path}-call"})]
+
+
+def rooted(path):
+    return [(f"{path}-call", "GET", 200, "client", {"parent_span_id": None}), (f"{path}-call", "GET", 200, "server", {"child_of": f"{path}-call"})]
+
+
+def known(path):
+    """Linked where waits are seen."""
+    return linked(path) if WAITS_ARE_SEEN else rooted(path)
+
+
+def given(path, worker):
+    one = Served(path)
+    POLLER.do(one.poll)
+    worker.do(one.read)
+    POLLER.do(one.give_away)
+    worker.do(one.call, one.answer)
+    one.over()
+    return simple(path)
+
+
+@case
+def nobody_is_believed_at_once():
+    expected = []
+    for number in range(ENOUGH // 2):  # the far side keeps as many
+        path = f"/first/{number}"
+        expected += given(path, WORKER) + rooted(path)
+    return expected + given("/first/believed", WORKER) + known("/first/believed")
+
+
+@case
+def any_worker_of_the_process():
+    return given("/other", Hand()) + known("/other")
+
+
+@case
+def still_polled():
+    one = Served("/polled")
+    POLLER.do(one.poll)
+    WORKER.do(one.read, one.call, one.answer)
+    POLLER.do(one.give_away)
+    one.over()
+    return simple("/polled") + rooted("/polled")
+
+
+@case
+def a_slow_poller_of_a_listener_that_is_known():
+    """It has not let go of this one yet, but of all before."""
+    expected = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for number in range(ENOUGH):
+            one = Served(f"/listener/{number}", listener=listener)
+            POLLER.do(one.poll)
+            WORKER.do(one.read)
+            POLLER.do(one.give_away)
+            WORKER.do(one.answer)
+            one.over()
+            expected += simple(one.path)
+        one = Served("/listener/slow", listener=listener)
+        POLLER.do(one.poll)
+        WORKER.do(one.read, one.call, one.answer)
+        POLLER.do(one.give_away)
+        one.over()
+        expected += simple(one.path) + known(one.path)
+    one = Served("/listener/another")
+    POLLER.do(one.poll)
+    WORKER.do(one.read, one.call, one.answer)
+    POLLER.do(one.give_away)
+    one.over()
+    return expected + simple(one.path) + rooted(one.path)
+
+
+@case
+def an_event_loop():
+    """It polls, reads, and leaves the socket where it is."""
+    loop, one = Hand(), Served("/loop")
+    loop.do(one.poll, one.read, one.call, one.answer, one.give_away)
+    one.over()
+    return simple("/loop") + rooted("/loop")
+
+
+@case
+def who_polled_serves_while_another_polls():
+    """As with Jetty."""
+    producer, one = Hand(), Served("/producer")
+    producer.do(one.poll, one.read)
+    POLLER.do(one.give_away)
+    producer.do(one.call, one.answer)
+    one.over()
+    return simple("/producer") + known("/producer")
+
+
+@case
+def back_to_polling():
+    """The request waits for something, and its thread polls again: what it calls then is another's, or nobody's."""
+    thread, one, other = Hand(), Served("/asynchronous"), select.epoll()
+    thread.do(one.poll, one.read, one.give_away, lambda: other.poll(0), one.call, one.answer)
+    one.over()
+    return simple("/asynchronous") + rooted("/asynchronous")
+
+
+@case
+def a_thread_of_virtual_ones():
+    return given("/virtual", Hand("ForkJoinPool-1-")) + rooted("/virtual")
+
+
+@case
+def a_virtual_one_reads_what_nobody_polls():
+    thread, one = Hand("ForkJoinPool-1-"), Served("/virtual-unpolled", polled=False)
+    thread.do(one.read, one.call, one.answer)
+    one.over()
+    return simple("/virtual-unpolled") + rooted("/virtual-unpolled")
+
+
+@case
+def what_nobody_polls():
+    one = Served("/unpolled", polled=False)
+    WORKER.do(one.read, one.call, one.answer)
+    one.over()
+    return simple("/unpolled") + linked("/unpolled")
+
+
+@case
+def others_answer_and_nobody_is_believed_for_a_while():
+    expected = []
+    one = Served("/left", polled=False)
+    WORKER.do(one.read)
+    Hand().do(one.answer)
+    one.over()
+    expected += simple("/left")
+    expected += given("/left/given", WORKER) + rooted("/left/given")
+    # Of those who read for themselves that says nothing.
+    one = Served("/left/unpolled", polled=False)
+    WORKER.do(one.read, one.call, one.answer)
+    one.over()
+    expected += simple("/left/unpolled") + linked("/left/unpolled")
+    for number in range(LOST + ENOUGH):
+        one = Served(f"/left/kept/{number}", polled=False)
+        WORKER.do(one.read, one.answer)
+        one.over()
+        expected += simple(f"/left/kept/{number}")
+    return expected + given("/left/again", WORKER) + known("/left/again")
+
+
+def run():
+    """All of it, in a process that is called java."""
+    global WAITS_ARE_SEEN, POLLER, WORKER
+    POLLER, WORKER = Hand(), Hand()
+    config = Path(tempfile.mkdtemp(prefix="spanwire-rig-"), "config.yaml")
+    config.write_text("spanwire:\n  link_attribute: true\n")
+    tracer = Tracer("--pid", str(os.getpid()), "--config", str(config))
+    tier = re.search(r"tier.*=.*([abc])\b", tracer.log.read_text())[1]
+    WAITS_ARE_SEEN = tier in "ab"
+    # Where background work calls too, being the only open request of the process makes none a parent.
+    FAR.extend(pair())
+    FAR[1].settimeout(None)
+    threading.Thread(target=far_side, daemon=True).start()
+    call("/idle")
+    time.sleep(0.5)
+    marks = []
+    for function in CASES:
+        begun = time.time_ns()
+        expected = function()
+        time.sleep(0.05)
+        marks.append((function.__name__, expected, begun, time.time_ns()))
+        time.sleep(0.02)
+    refused = {name: value for name, value in tracer.metrics().items() if "refused" in name and value}
+    spans = tracer.finish()
+    failures = []
+    for name, expected, begun, ended in marks:
+        problems = judge(expected, [s for s in spans if begun - 2_000_000 <= s["start_time_unix_nano"] <= ended])
+        print(f"{'FAILED' if problems else 'ok':<7}{name}", flush=True)
+        failures += [name] if problems else []
+        for problem in problems[:6]:
+            print(f"       {problem}")
+    if failures:
+        print(tracer.log.read_text()[-3000:], refused)
+    print(f"{len(marks)} tests, {len(failures)} failed, 0 skipped (tier {tier})")
+    return 1 if failures else 0
+
+
+def main():
+    need_root(len(CASES))
+    if "--java" in sys.argv:
+        return run()
+    # The same interpreter under another name.
+    with tempfile.TemporaryDirectory(prefix="spanwire-java-") as place:
+        java = shutil.copy(os.path.realpath(sys.executable), f"{place}/java")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return os.waitstatus_to_exitcode(os.spawnve(
+            os.P_WAIT, java, ["java", __file__, "--java"], {**os.environ, "PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}"}) << 8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
