@@ -484,13 +484,17 @@ __separately int answer_begins(struct sk_ctx *c)
 	}
 	if (p->kept < KEPT_MOST)
 		__sync_fetch_and_add(&p->kept, 1);
-	if ((t->work.flags & (WORK_POLLED | WORK_GIVEN)) != WORK_POLLED ||
-	    event_managed((struct sock *)t->work.sk))
+	if ((t->work.flags & (WORK_POLLED | WORK_MULTIPLEX)) != WORK_POLLED)
 		return 0;
 	if (p->given_port != c->lport)
 		p->given = 0;
 	p->given_port = c->lport;
-	p->given++;
+	if (!event_managed((struct sock *)t->work.sk))
+		p->given += p->given < GIVEN_MOST;
+	else if (p->given > GIVEN_LOST)
+		p->given -= GIVEN_LOST;
+	else
+		p->given = 0;
 	return 0;
 }
 

@@ -286,7 +286,7 @@ struct proc {
 	__s32 kept;	     /* requests in a row whose answer who read them began; below 0: not
 				long ago it was another */
 	__u16 given_port;    /* ... of these, on which a poller let go of the socket meanwhile */
-	__u16 given;	     /* ... how many there */
+	__u16 given;	     /* ... how many there, less those on which it did not */
 };
 
 /* A destination of a process. */
