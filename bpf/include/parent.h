@@ -90,11 +90,9 @@ static __always_inline void dest_mark(const struct sk_ctx *c, __u32 tgid, struct
 #define KEPT_ENOUGH 8
 #define KEPT_MOST   1024
 #define KEPT_LOST   -64
-/* proc.given: from which on the next is taken for given away as well; its bound; what one that was
- * not takes away */
+/* proc.given: from which on the next is taken for given away as well, and its bound */
 #define GIVEN_ENOUGH 8
 #define GIVEN_MOST   64
-#define GIVEN_LOST   4
 
 /* The kernel may leave a hook out: something was sent behind a request, and no answer was seen. */
 static __always_inline bool answered_unseen(const struct work *w)

@@ -491,10 +491,8 @@ __separately int answer_begins(struct sk_ctx *c)
 	p->given_port = c->lport;
 	if (!event_managed((struct sock *)t->work.sk))
 		p->given += p->given < GIVEN_MOST;
-	else if (p->given > GIVEN_LOST)
-		p->given -= GIVEN_LOST;
 	else
-		p->given = 0;
+		p->given -= p->given > 0;
 	return 0;
 }
 
