@@ -129,9 +129,13 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 	out->found = 0;
 	out->link = LINK_ROOT;
 	if (w && w->cur.tag) {
-		if (!parent_from(&w->cur, out) || answered_unseen(w)) {
+		if (!parent_from(&w->cur, out)) {
 			stat_inc(STAT_REFUSED_ANSWERED);
 			w->cur.tag = 0;
+		} else if (answered_unseen(w)) {
+			/* It still counts as open, and may be the only one that does. */
+			stat_inc(STAT_REFUSED_ANSWERED);
+			return;
 		} else if (w->flags & WORK_INHERITED) {
 			/*
 			 * A helper of this request, or a pool thread that happened to be
