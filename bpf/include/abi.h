@@ -94,10 +94,11 @@ enum counter {
 	STAT_REFUSED_POOL,	 /* parent: started in a request, but seen to outlive requests */
 	STAT_REFUSED_UNKEPT,	 /* parent: other threads answer than those that read */
 	STAT_REFUSED_POLLED, /* parent: who may have read it for others, still polls its socket */
+	STAT_REFUSED_EVENTS, /* parent: the call's own socket is polled with epoll */
 	STAT_REFUSED_TRACEPARENT, /* incoming header invalid or repeated */
 	STAT_JOINS,
 	STAT_SPECULATION_UNDONE,
-	STAT_LOOPS,  /* threads found to be event loops on poll() or select() */
+	STAT_LOOPS,  /* threads found to be event loops */
 	STAT_HANDED, /* requests that a runtime probe saw change threads */
 	/* requests of injecting processes: what became of the header */
 	STAT_INJECT_DONE,

@@ -8,6 +8,8 @@ enum sampler_kind {
 	SAMPLE_RATIO = 2,
 };
 
+#define WORKER_NAMES 8
+
 /* Set once by user space before the load; the verifier drops what a value makes dead. */
 struct tracer_config {
 	__u64 sample_bound;	  /* SAMPLE_RATIO: sampled if the low 63 random bits are below */
@@ -24,6 +26,10 @@ struct tracer_config {
 	__u8 recv_flags_at; /* ... and count arguments: where tcp_recvmsg() has its flags */
 	__u8 epoll_waits;   /* a thread that waits on an epoll is seen */
 	__u8 pad[7];
+	/* comm of the threads that serve what they read, where others poll: beginnings, and their
+	 * bits */
+	__u64 worker_names[WORKER_NAMES][2];
+	__u64 worker_masks[WORKER_NAMES][2];
 };
 
 extern const volatile struct tracer_config cfg;

@@ -452,7 +452,8 @@ static __always_inline void on_connect(struct sock *sk)
 	c->inject = INJECT_TRUSTED;
 	c->connect_ns = bpf_ktime_get_ns();
 	conn_addresses(sk, c);
-	ctx_current(work_find(c), c, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);
+	ctx_current(work_find(c), c, NULL, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE,
+		    &parent);
 	if (!proc_open(p) && !parent.found)
 		dest_mark(c, tgid, p, DEST_CONNECTED_IDLE);
 	if (parent.found) {

@@ -219,8 +219,12 @@ static __always_inline void response_head(struct walk *w)
 		conn_resync(c, w->s->f.now, STAT_UNEXPECTED_RESPONSE);
 		return;
 	}
-	if (c->role == ROLE_SERVER && !(c->flags & SK_EVENTS))
-		answer_begins(c);
+	if (!(c->flags & SK_EVENTS)) {
+		if (c->role == ROLE_SERVER)
+			answer_begins(c);
+		else
+			answer_is_read(w->s, c);
+	}
 	if (h->status < 200 && h->status != 101) { /* interim: the final one is still to come */
 		w->d->state = H1_IDLE;
 		return;

@@ -21,6 +21,16 @@ static __always_inline bool event_managed(struct sock *sk)
 	return !file || (BPF_CORE_READ(file, f_ep) && BPF_CORE_READ(file, f_ep, first));
 }
 
+/* O_NONBLOCK of asm-generic/fcntl.h */
+#define NONBLOCKING 00004000
+
+static __always_inline bool never_blocks(struct sock *sk)
+{
+	struct file *file = BPF_CORE_READ(sk, sk_socket, file);
+
+	return !file || BPF_CORE_READ(file, f_flags) & NONBLOCKING;
+}
+
 /* Copies, then looks whether it is still the same: a slot is taken again at once. */
 static __always_inline bool parent_from(const struct req_ref *ref, struct parent *out)
 {
@@ -115,12 +125,22 @@ static __always_inline void work_leaves(struct work *w)
 	w->sk = 0;
 }
 
+/* An event loop: what it calls may be for any of the requests that it has read. */
+static __always_inline void turns_between(struct work *w)
+{
+	if (w->flags & WORK_MULTIPLEX)
+		return;
+	w->flags |= WORK_MULTIPLEX;
+	stat_inc(STAT_LOOPS);
+}
+
 /*
  * Which server request is this task working for? The one place that answers it; runtimes plug
- * in here. `avoid` are the dest_flags that make the only open request no answer.
+ * in here. `avoid` are the dest_flags that make the only open request no answer. `sk` is what the
+ * call is sent on, or NULL.
  */
-static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, __u32 tgid,
-					struct proc *p, __u32 avoid, struct parent *out)
+static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, struct sock *sk,
+					__u32 tgid, struct proc *p, __u32 avoid, struct parent *out)
 {
 	struct req_ref only = {};
 	__u64 opened = p->opened;
@@ -164,7 +184,12 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 			 * done so yet, or gives none away: it is an event loop.
 			 */
 			stat_inc(STAT_REFUSED_POLLED);
-		} else if (!(w->flags & WORK_MULTIPLEX)) {
+		} else if (w->flags & WORK_MULTIPLEX) {
+			/* which of several is not known */
+		} else if (sk && event_managed(sk)) {
+			/* It will not wait for the answer by itself, but take up something else. */
+			stat_inc(STAT_REFUSED_EVENTS);
+		} else {
 			out->link = w->flags & WORK_HANDED ? LINK_HANDED : LINK_THREAD;
 			out->found = 1;
 			return;

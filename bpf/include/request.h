@@ -179,7 +179,8 @@ __separately int caller_of(struct scratch *s, struct sk_ctx *c, struct proc *p)
 {
 	if (!s || !c || !p)
 		return 0;
-	ctx_current(work_find(c), c, s->f.tgid, p, DEST_CALLED_IDLE, &s->parent);
+	ctx_current(work_find(c), c, (struct sock *)s->f.sk, s->f.tgid, p, DEST_CALLED_IDLE,
+		    &s->parent);
 	if (!proc_open(p) && !s->parent.found)
 		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
 	return 0;
@@ -300,16 +301,30 @@ static __always_inline void head_keep(struct scratch *s, struct sk_ctx *c, struc
 	}
 }
 
-/*
- * Threads that the JVM runs its virtual threads on are named so: what one of them reads is another
- * one's a moment later.
- */
-static __always_inline bool carries_threads(struct task_struct *task)
+/* Is it of a pool whose threads serve one request after the other? Their names tell. */
+static __always_inline bool of_workers(struct task_struct *task)
 {
-	__u64 name = 0;
+	__u64 name[2] = {};
 
-	bpf_core_read(&name, sizeof(name), &task->comm);
-	return name == WORD('F', 'o', 'r', 'k', 'J', 'o', 'i', 'n');
+	bpf_core_read(name, sizeof(name), &task->comm);
+#pragma unroll
+	for (__u32 i = 0; i < WORKER_NAMES; i++) {
+		if (cfg.worker_masks[i][0] &&
+		    (name[0] & cfg.worker_masks[i][0]) == cfg.worker_names[i][0] &&
+		    (name[1] & cfg.worker_masks[i][1]) == cfg.worker_names[i][1])
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Does the JVM's current thread serve what it reads from here? Selectors take a socket off the
+ * epoll before they let anyone read, so of one that never blocks any thread may be in between: one
+ * that carries virtual threads, of actors or of coroutines.
+ */
+static __always_inline bool worker_reads(struct sock *sk)
+{
+	return !never_blocks(sk) || of_workers(bpf_get_current_task_btf());
 }
 
 /* The task that read the request works for it, unless it is an event loop. */
@@ -338,19 +353,25 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 		c->flags |= SK_EVENTS;
 		return;
 	}
+	if (p->flags & PROC_WORKERS && !worker_reads((struct sock *)s->f.sk)) {
+		c->flags |= SK_EVENTS;
+		return;
+	}
 	polled = event_managed((struct sock *)s->f.sk);
 	if (polled) {
 		if (!(p->flags & PROC_LOOPS)) {
 			__sync_fetch_and_or(&p->flags, PROC_LOOPS);
 			emit_proc(EV_LOOP, s->f.tgid, 0, 0);
 		}
+		if (!(p->flags & PROC_WORKERS))
+			turns_between(&t->work);
 		if (!cfg.epoll_waits || !(p->flags & PROC_WORKERS)) {
 			c->flags |= SK_EVENTS;
 			return;
 		}
 	}
 	task = bpf_get_current_task_btf();
-	if (BPF_CORE_READ(task, io_uring) || carries_threads(task))
+	if (BPF_CORE_READ(task, io_uring))
 		return;
 	t->work.cur = *ref;
 	tp = c->flags & SK_UNIX ? NULL : (struct tcp_sock *)s->f.sk;
@@ -493,6 +514,26 @@ __separately int answer_begins(struct sk_ctx *c)
 		p->given += p->given < GIVEN_MOST;
 	else
 		p->given -= p->given > 0;
+	return 0;
+}
+
+/*
+ * The head of an answer is read. A thread that serves one request waits for it by itself; who has
+ * it from a polled socket turns between several, also when it reads the next request before it
+ * polls for that.
+ */
+__separately int answer_is_read(struct scratch *s, struct sk_ctx *c)
+{
+	struct task_ctx *t;
+
+	if (!s || !c)
+		return 0;
+	if (!(s->f.select & SELECT_THREADS) || !event_managed((struct sock *)s->f.sk))
+		return 0;
+	c->flags |= SK_EVENTS; /* the next ones tell nothing new */
+	t = task_get();
+	if (t)
+		turns_between(&t->work);
 	return 0;
 }
 

@@ -20,7 +20,7 @@ struct req_ref {
 };
 
 enum work_flag {
-	WORK_MULTIPLEX = 1,	 /* took a request up while another was open */
+	WORK_MULTIPLEX = 1,	 /* an event loop, or took a request up while another was open */
 	WORK_INHERITED = 2,	 /* cur was copied at fork, as a thread */
 	WORK_INHERITED_PROC = 4, /* ... as a process */
 	WORK_HANDED = 8,	 /* another thread read the request */

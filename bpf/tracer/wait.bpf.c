@@ -46,8 +46,7 @@ static __always_inline long looked_at(struct wait *w, __u32 fd)
 {
 	if (!listens(w->task, fd))
 		return 0;
-	w->t->work.flags |= WORK_MULTIPLEX;
-	stat_inc(STAT_LOOPS);
+	turns_between(&w->t->work);
 	return 1;
 }
 

@@ -49,6 +49,9 @@ pub struct Sampling {
     pub parent_based: bool,
 }
 
+/// How many beginnings of names the kernel side compares.
+pub const WORKER_NAMES: usize = 8;
+
 /// What the kernel side is built for.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
@@ -60,6 +63,8 @@ pub struct LoadOptions {
     pub join: bool,
     /// Whether roots say that their trace id is random.
     pub random_flag: bool,
+    /// How the names of a JVM's threads begin that serve what they read; [`WORKER_NAMES`] at most are looked at.
+    pub worker_threads: Vec<String>,
     /// Bytes of the data ring, a power of two.
     pub ring_size: u32,
 }
@@ -71,6 +76,7 @@ impl Default for LoadOptions {
             sampling: Sampling { ratio: 1.0, parent_based: true },
             join: true,
             random_flag: true,
+            worker_threads: Vec::new(),
             ring_size: 4 << 20,
         }
     }
@@ -381,12 +387,28 @@ fn configure(
     rodata.cfg.stay = (kernel.may_stay && (tier == Tier::A || release() >= TRACEPOINTS_YIELD)).into();
     rodata.cfg.conns_in_hash = (tier == Tier::B).into();
     rodata.cfg.epoll_waits = (tier != Tier::C && kernel.waits[2]).into();
+    for (i, name) in options.worker_threads.iter().take(WORKER_NAMES).enumerate() {
+        let (name, mask) = beginning(name);
+        rodata.cfg.worker_names[i] = name;
+        rodata.cfg.worker_masks[i] = mask;
+    }
     // (sk, msg, len, nonblock, flags, addr_len) up to 5.18
     rodata.cfg.recv_flags_at = if kernel.recvmsg_args == 6 { 5 } else { 4 };
     if tier != Tier::B {
         open.maps.conns.set_max_entries(1).map_err(|e| e.to_string())?;
     }
     open.maps.rb_data.set_max_entries(options.ring_size).map_err(|e| e.to_string())
+}
+
+/// The two words that a thread's name begins with, and the bits of these that say so.
+fn beginning(name: &str) -> ([u64; 2], [u64; 2]) {
+    let (mut bytes, mut mask) = ([0; 16], [0; 16]);
+    for (i, byte) in name.bytes().take(15).enumerate() {
+        (bytes[i], mask[i]) = (byte, 0xff);
+    }
+    let words =
+        |of: [u8; 16]| [0, 8].map(|at| u64::from_ne_bytes(of[at..at + 8].try_into().unwrap_or_default()));
+    (words(bytes), words(mask))
 }
 
 /// The programs of a tier, by the macro that is to have them: `$do!(name)` in the order in which they are attached,

@@ -19,7 +19,7 @@ mod spawn;
 
 pub use control::{Control, Counters, Injection, Threads};
 pub use inject::{Claims, Injector};
-pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial, has_loop};
+pub use load::{LoadError, LoadOptions, Sampling, Tier, Tracer, Trial, WORKER_NAMES, has_loop};
 pub use memory::{few_arenas, started};
 pub use probe::{Right, allows, uprobes};
 pub use ring::{Fill, Reader, Ring, Stop};

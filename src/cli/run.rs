@@ -55,6 +55,7 @@ fn load_options(config: &Config) -> LoadOptions {
         sampling: config.sampling().0,
         join: !config.ebpf.disable_black_box_cp,
         random_flag: config.spanwire.random_flag,
+        worker_threads: config.spanwire.jvm_worker_threads.clone(),
         ring_size: config.spanwire.ring_size,
     }
 }

@@ -247,6 +247,9 @@ pub(super) const KEYS: &[Key] = &[
          second level of W3C Trace Context wants. OpenTelemetry for Go before 1.42 drops such a context."),
     key("spanwire.runtime_probes", Bool, &["SPANWIRE_RUNTIME_PROBES"],
         "Look into language runtimes with uprobes where the kernel does not see which thread serves a request: puma. See docs/RUNTIMES.md."),
+    key("spanwire.jvm_worker_threads", List, &["SPANWIRE_JVM_WORKER_THREADS"],
+        "Beginnings of the names of threads that serve one request after the other, in servers for the JVM that read \
+         without blocking: those of Tomcat and Jetty. Threads with other names serve nothing there. Eight at most.").example("http-nio,qtp,dw-"),
     key("spanwire.ring_size", Bytes, &["SPANWIRE_RING_SIZE"],
         "Bytes of the ring between kernel and user space: a power of two, as 4194304 or 4MiB."),
 ];

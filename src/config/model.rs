@@ -443,6 +443,7 @@ pub struct Own {
     pub link_attribute: bool,
     pub random_flag: bool,
     pub runtime_probes: bool,
+    pub jvm_worker_threads: Vec<String>,
     #[serde(deserialize_with = "types::bytes")]
     pub ring_size: u32,
 }
@@ -457,6 +458,9 @@ impl Default for Own {
             link_attribute: false,
             random_flag: true,
             runtime_probes: true,
+            jvm_worker_threads: ["http-nio", "tomcat-exec", "catalina-exec", "qtp"]
+                .map(String::from)
+                .to_vec(),
             ring_size: 4 << 20,
         }
     }

@@ -42,6 +42,20 @@ impl Config {
             ring.is_power_of_two() && ring >= 1 << 16,
             format!("spanwire.ring_size: `{ring}` is no power of two from 65536 on"),
         )?;
+        let names = &self.spanwire.jvm_worker_threads;
+        let most = crate::bpf::WORKER_NAMES;
+        ensure(
+            names.len() <= most,
+            format!("spanwire.jvm_worker_threads: {} names, of {most} at most", names.len()),
+        )?;
+        for name in names {
+            ensure(
+                (1..=15).contains(&name.len()),
+                format!(
+                    "spanwire.jvm_worker_threads: `{name}` has not 1 to 15 bytes, as names of threads have"
+                ),
+            )?;
+        }
         more_than_zero("ebpf.max_transaction_time", self.ebpf.max_transaction_time)
     }
 

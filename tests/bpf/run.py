@@ -446,7 +446,7 @@ def traceparent_rules():
     return expected + [(path, "GET", 200, side, {"not_trace_id": trace}) for path in fresh for side in ("client", "server")]
 
 
-def call_in_between(name, wait):
+def call_in_between(name, wait=lambda listener, far: None, before=lambda: None):
     """A thread takes a request up, waits, and calls where background work calls too."""
     listener, far = socket.socket(), pair()
     exchange(far, f"GET /{name}-idle HTTP/1.1\r\n\r\n".encode())
@@ -455,6 +455,7 @@ def call_in_between(name, wait):
     client.sendall(request)
 
     def serve():
+        before()
         receive(server, len(request))
         wait(listener, far[0])
         exchange(far, call)
@@ -490,6 +491,56 @@ def a_loop_on_poll_or_select_is_no_thread_of_a_request():
 
 
 a_loop_on_poll_or_select_is_no_thread_of_a_request.tiers = "ab"
+
+
+def called(name, known):
+    parents = {"child_of": f"/{name}"} if known else {"parent_span_id": None}
+    return simple(f"/{name}-idle") + simple(f"/{name}") + [
+        (f"/{name}-call", "GET", 200, "client", parents), (f"/{name}-call", "GET", 200, "server", {"child_of": f"/{name}-call"})]
+
+
+@case
+def who_reads_answers_from_polled_sockets_is_a_loop():
+    """So it is one when it reads a request before it polls for it."""
+    expected = []
+    for name, polled in (("answers-unpolled", False), ("answers-polled", True)):
+        ends, epoll = pair(), select.epoll()
+        if polled:
+            epoll.register(ends[0])
+        call_in_between(name, before=lambda: exchange(ends, f"GET /{name}-before HTTP/1.1\r\n\r\n".encode()))
+        close(ends)
+        expected += simple(f"/{name}-before") + called(name, not polled)
+    return expected
+
+
+@case
+def who_reads_requests_from_polled_sockets_is_a_loop():
+    ends, epoll = pair(), select.epoll()
+    epoll.register(ends[1])
+    call_in_between("requests-polled", before=lambda: exchange(ends, b"GET /requests-polled-before HTTP/1.1\r\n\r\n"))
+    close(ends)
+    return simple("/requests-polled-before") + called("requests-polled", False)
+
+
+@case
+def a_call_on_a_polled_socket():
+    """Its thread will not wait for the answer, so that it may be anyone's: here it is the only open request's."""
+    epoll, both = select.epoll(), []
+
+    def calls(_, far):
+        other = pair()
+        both.append(other)
+        epoll.register(other[0])
+        other[0].sendall(b"GET /events HTTP/1.1\r\n\r\n")
+        epoll.unregister(other[0])
+
+    call_in_between("after-events", calls)
+    receive(both[0][1], len(b"GET /events HTTP/1.1\r\n\r\n"))
+    both[0][1].sendall(OK)
+    receive(both[0][0], len(OK))
+    close(both[0])
+    return called("after-events", True) + [
+        ("/events", "GET", 200, "client", {"child_of": "/after-events", "spanwire.link": "exclusive"}), ("/events", "GET", 200, "server", {"child_of": "/events"})]
 
 
 def describe(span):
@@ -537,7 +588,9 @@ def main():
     kept = socket.socket()
     before = pair(listener=kept)
     exchange(before, b"GET /unseen HTTP/1.1\r\n\r\n")
-    tracer = Tracer("--pid", str(os.getpid()), binary=arguments.binary)
+    config = Path(tempfile.mkdtemp(prefix="spanwire-rig-"), "config.yaml")
+    config.write_text("spanwire:\n  link_attribute: true\n")
+    tracer = Tracer("--pid", str(os.getpid()), "--config", str(config), binary=arguments.binary)
     marks = []
     begun = time.time_ns()
     exchange(before, b"GET /older HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -40,16 +40,15 @@ def case(function):
 
 
 class Hand(threading.Thread):
-    """A thread of a pool: it does what it is given, and lives on."""
+    """A thread of a pool, called as those of Tomcat: it does what it is given, and lives on."""
 
-    def __init__(self, name=None):
+    def __init__(self, name="http-nio-8080-e"):
         super().__init__(daemon=True)
         self.steps, self.done, self.called = queue.SimpleQueue(), queue.SimpleQueue(), name
         self.start()
 
     def run(self):
-        if self.called:
-            ctypes.CDLL(None).prctl(PR_SET_NAME, self.called.encode(), 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_NAME, self.called.encode(), 0, 0, 0)
         while True:
             self.done.put(self.steps.get()())
 
@@ -213,25 +212,38 @@ def back_to_polling():
     return simple("/asynchronous") + rooted("/asynchronous")
 
 
+def read_unpolled(path, worker, blocking=False):
+    """Selectors take a socket off the epoll before they let anyone read."""
+    one = Served(path, polled=False)
+    if blocking:
+        one.server.settimeout(None)
+    worker.do(one.read, one.call, one.answer)
+    one.over()
+    return simple(path)
+
+
 @case
 def a_thread_of_virtual_ones():
-    return given("/virtual", Hand("ForkJoinPool-1-")) + rooted("/virtual")
+    thread = Hand("ForkJoinPool-1-")
+    return (given("/virtual", thread) + rooted("/virtual") + read_unpolled("/virtual-unpolled", thread) + rooted("/virtual-unpolled"))
 
 
 @case
-def a_virtual_one_reads_what_nobody_polls():
-    thread, one = Hand("ForkJoinPool-1-"), Served("/virtual-unpolled", polled=False)
-    thread.do(one.read, one.call, one.answer)
-    one.over()
-    return simple("/virtual-unpolled") + rooted("/virtual-unpolled")
+def a_thread_of_actors():
+    thread = Hand("hop-pekko.actor")
+    return (given("/actors", thread) + rooted("/actors") + read_unpolled("/actors-unpolled", thread) + rooted("/actors-unpolled") +
+            read_unpolled("/blocking", thread, blocking=True) + linked("/blocking"))
+
+
+@case
+def names_begin_with_it():
+    return (read_unpolled("/jetty", Hand("qtp1234-17")) + linked("/jetty") + read_unpolled("/not-jetty", Hand("qt")) + rooted("/not-jetty") +
+            read_unpolled("/long", Hand("catalina-exec-1")) + linked("/long") + read_unpolled("/too", Hand("catalina-exit")) + rooted("/too"))
 
 
 @case
 def what_nobody_polls():
-    one = Served("/unpolled", polled=False)
-    WORKER.do(one.read, one.call, one.answer)
-    one.over()
-    return simple("/unpolled") + linked("/unpolled")
+    return read_unpolled("/unpolled", WORKER) + linked("/unpolled")
 
 
 @case
@@ -244,10 +256,7 @@ def others_answer_and_nobody_is_believed_for_a_while():
     expected += simple("/left")
     expected += given("/left/given", WORKER) + rooted("/left/given")
     # Of those who read for themselves that says nothing.
-    one = Served("/left/unpolled", polled=False)
-    WORKER.do(one.read, one.call, one.answer)
-    one.over()
-    expected += simple("/left/unpolled") + linked("/left/unpolled")
+    expected += read_unpolled("/left/unpolled", WORKER) + linked("/left/unpolled")
     for number in range(LOST + ENOUGH):
         one = Served(f"/left/kept/{number}", polled=False)
         WORKER.do(one.read, one.answer)

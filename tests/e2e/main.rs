@@ -253,7 +253,7 @@ pub fn spanwire(
 fn warm_up(wire: Wire, sink: &Sink, ports: &[u16], spanwire: &mut Process) -> Result<Duration, String> {
     let started = Instant::now();
     // In a guest of emulated CPUs everything takes longer.
-    let limit = std::env::var("RIG_START_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(15);
+    let limit = scenarios::start_limit(15);
     let mut first = None;
     for n in 0.. {
         load::warm(wire, ports[0], n);
@@ -274,9 +274,9 @@ fn warm_up(wire: Wire, sink: &Sink, ports: &[u16], spanwire: &mut Process) -> Re
         if let Some(status) = spanwire.exited() {
             return Err(format!("spanwire ended while warming up: {status}\n{}", spanwire.log_tail()));
         }
-        if started.elapsed() > Duration::from_secs(limit) {
+        if started.elapsed() > limit {
             return Err(format!(
-                "server spans of only {seen} of {} hops within {limit} s; {} spans in all\n{}",
+                "server spans of only {seen} of {} hops within {limit:?}; {} spans in all\n{}",
                 ports.len(),
                 sink.len(),
                 spanwire.log_tail()

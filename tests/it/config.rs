@@ -140,6 +140,7 @@ fn variables_with_several_names() {
             r#"["http","grpc"]"#,
         ),
         (&[("SPANWIRE_RING_SIZE", "8MiB")], "spanwire.ring_size", "8388608"),
+        (&[("SPANWIRE_JVM_WORKER_THREADS", "qtp,dw-")], "spanwire.jvm_worker_threads", r#"["qtp","dw-"]"#),
         (&[("SPANWIRE_TIER", "C")], "spanwire.tier", "c"),
     ];
     for (env, key, wanted) in table {

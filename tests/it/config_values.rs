@@ -19,6 +19,8 @@ fn what_makes_no_sense_together_is_refused() {
         (&[("ebpf.max_transaction_time", "0")], "ebpf.max_transaction_time must be more than 0"),
         (&[("spanwire.ring_size", "5000000")], "spanwire.ring_size: `5000000`"),
         (&[("spanwire.ring_size", "4096")], "spanwire.ring_size: `4096`"),
+        (&[("spanwire.jvm_worker_threads", "qtp,a-name-of-sixteen")], "threads: `a-name-of-sixteen`"),
+        (&[("spanwire.jvm_worker_threads", "a,b,c,d,e,f,g,h,i")], "threads: 9 names"),
         (&[("open_port", "80,70000")], "open_port: `70000` is no port"),
         (&[("discovery.instrument", "[{name: a}]")], "discovery.instrument.0 has no condition"),
         (&[("discovery.exclude_instrument", "[{open_ports: 1}, {}]")], "discovery.exclude_instrument.1"),

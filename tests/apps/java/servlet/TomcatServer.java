@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import org.apache.catalina.Context;
 import org.apache.catalina.connector.Connector;
 import org.apache.catalina.startup.Tomcat;
+import org.apache.tomcat.util.threads.VirtualThreadExecutor;
 
 /** Tomcat as Spring Boot has it: one thread polls, a pool's thread reads the request and serves it. */
 public class TomcatServer extends HttpServlet {
@@ -24,6 +25,8 @@ public class TomcatServer extends HttpServlet {
         Connector connector = new Connector();
         connector.setProperty("address", "127.0.0.1");
         connector.setPort(Hop.PORT);
+        // of Java 21 and newer
+        if (Hop.env("THREADS", "").equals("virtual")) connector.getProtocolHandler().setExecutor(new VirtualThreadExecutor("tomcat-handler-"));
         tomcat.setConnector(connector);
         Context context = tomcat.addContext("", null);
         Tomcat.addServlet(context, "hop", new TomcatServer());
