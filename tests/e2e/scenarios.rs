@@ -81,6 +81,15 @@ const fn scenario(
     }
 }
 
+/// Two of it, in front of a service. They make no calls of their own.
+const fn proxies(name: &'static str, start: Start, needs: &'static [&'static str]) -> Scenario {
+    Scenario {
+        hops: [start, start, threading],
+        background: false,
+        ..scenario(name, Class::Loop, start, needs)
+    }
+}
+
 // Class::Loop for now, also where threads serve.
 const fn grpc(name: &'static str, start: Start, needs: &'static [&'static str]) -> Scenario {
     Scenario { wire: Wire::Grpc, ..scenario(name, Class::Loop, start, needs) }
@@ -136,6 +145,8 @@ pub fn all() -> Vec<Scenario> {
         scenario("pekko", Loop, pekko, &["java", "javac", "mvn", "fetch:java/pekko"]),
         scenario("pekko-blocking", Loop, pekko_blocking, &["java", "javac", "mvn", "fetch:java/pekko"]),
         scenario("go", Loop, go, &["go"]),
+        proxies("haproxy", haproxy_http1, &["haproxy", "venv:python"]),
+        Scenario { class: Threads, ..proxies("apache-event", apache_event, &["apache2", "venv:python"]) },
         grpc("grpcio", grpcio, &["venv:python"]),
         grpc("ruby-grpc", ruby_grpc, &["ruby", "ruby:grpc"]),
         grpc("grpc-js", grpc_js, &["node", "npm", "fetch:node/grpc"]),
@@ -660,6 +671,20 @@ fn proxy(hop: &Hop<'_>, template: &str, name: &str) -> io::Result<PathBuf> {
     let file = hop.dir.join(name);
     fs::write(&file, conf)?;
     Ok(file)
+}
+
+fn haproxy_http1(hop: &Hop<'_>) -> io::Result<Command> {
+    let file = proxy(hop, "haproxy/h1.cfg.in", "haproxy.cfg")?;
+    let mut command = Command::new(which("haproxy").unwrap_or_default());
+    command.arg("-db").arg("-f").arg(file);
+    Ok(command)
+}
+
+fn apache_event(hop: &Hop<'_>) -> io::Result<Command> {
+    let file = proxy(hop, "apache/proxy.conf.in", "httpd.conf")?;
+    let mut command = Command::new(which("apache2").unwrap_or_default());
+    command.args(["-D", "FOREGROUND", "-f"]).arg(file);
+    Ok(command)
 }
 
 fn nginx_grpc(hop: &Hop<'_>) -> io::Result<Command> {
