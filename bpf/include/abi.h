@@ -87,14 +87,13 @@ enum counter {
 	STAT_H2_BAD,  /* frames or header blocks that break the rules */
 	STAT_H2_BLOCK_TOO_LONG,
 	STAT_UNSAMPLED,
-	STAT_REFUSED_AMBIGUOUS,	 /* parent: several open requests, none on this thread */
-	STAT_REFUSED_BACKGROUND, /* parent: the destination is also called without a request */
-	STAT_REFUSED_ANSWERED,	 /* parent: the request of this thread is over */
-	STAT_REFUSED_EARLY,	 /* parent: the process is not known for long enough */
-	STAT_REFUSED_POOL,	 /* parent: started in a request, but seen to outlive requests */
-	STAT_REFUSED_UNKEPT,	 /* parent: other threads answer than those that read */
-	STAT_REFUSED_POLLED, /* parent: who may have read it for others, still polls its socket */
-	STAT_REFUSED_EVENTS, /* parent: the call's own socket is polled with epoll */
+	STAT_REFUSED_AMBIGUOUS,	  /* parent: several open requests, none on this thread */
+	STAT_REFUSED_BACKGROUND,  /* parent: the destination is also called without a request */
+	STAT_REFUSED_ANSWERED,	  /* parent: the request of this thread is over */
+	STAT_REFUSED_EARLY,	  /* parent: the process is not known for long enough */
+	STAT_REFUSED_POOL,	  /* parent: started in a request, but seen to outlive requests */
+	STAT_REFUSED_UNKEPT,	  /* parent: other threads answer than those that read */
+	STAT_REFUSED_EVENTS,	  /* parent: the call's own socket is polled with epoll */
 	STAT_REFUSED_TRACEPARENT, /* incoming header invalid or repeated */
 	STAT_JOINS,
 	STAT_SPECULATION_UNDONE,

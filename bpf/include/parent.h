@@ -99,10 +99,16 @@ static __always_inline void dest_mark(const struct sk_ctx *c, __u32 tgid, struct
 /* proc.kept: from which on a thread that reads for a poller is believed to serve; and its bounds */
 #define KEPT_ENOUGH 8
 #define KEPT_MOST   1024
-#define KEPT_LOST   -64
-/* proc.given: from which on the next is taken for given away as well, and its bound */
-#define GIVEN_ENOUGH 8
-#define GIVEN_MOST   64
+#define KEPT_LOST   64 /* below 0; twice as much each time that it is lost again */
+#define LOST_MOST   8
+
+/* An answer by another thread than the one that read: after how many others is that forgotten? */
+static __always_inline void kept_is_lost(struct proc *p)
+{
+	if (p->kept >= 0)
+		p->lost += p->lost < LOST_MOST;
+	p->kept = -(KEPT_LOST / 2 << (p->lost & 15));
+}
 
 /* The kernel may leave a hook out: something was sent behind a request, and no answer was seen. */
 static __always_inline bool answered_unseen(const struct work *w)
@@ -119,8 +125,7 @@ static __always_inline void work_leaves(struct work *w)
 	if (w->cur.tag && !(w->flags & (WORK_INHERITED | WORK_INHERITED_PROC)) &&
 	    req_is_open(&w->cur) && !answered_unseen(w))
 		w->flags |= WORK_MULTIPLEX;
-	w->flags &=
-	    ~(WORK_INHERITED | WORK_INHERITED_PROC | WORK_HANDED | WORK_POLLED | WORK_GIVEN);
+	w->flags &= ~(WORK_INHERITED | WORK_INHERITED_PROC | WORK_HANDED | WORK_POOL);
 	w->cur.tag = 0;
 	w->sk = 0;
 }
@@ -174,16 +179,9 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 			out->link = LINK_INHERITED;
 			out->found = 1;
 			return;
-		} else if (w->flags & WORK_POLLED && p->kept < KEPT_ENOUGH) {
+		} else if (w->flags & WORK_POOL && p->kept < KEPT_ENOUGH) {
 			/* Do its threads serve what they read? They may put it aside. */
 			stat_inc(STAT_REFUSED_UNKEPT);
-		} else if ((w->flags & (WORK_POLLED | WORK_GIVEN)) == WORK_POLLED &&
-			   event_managed((struct sock *)w->sk)) {
-			/*
-			 * A poller lets go of a socket that it has given away. This one has not
-			 * done so yet, or gives none away: it is an event loop.
-			 */
-			stat_inc(STAT_REFUSED_POLLED);
 		} else if (w->flags & WORK_MULTIPLEX) {
 			/* which of several is not known */
 		} else if (sk && event_managed(sk)) {

@@ -98,8 +98,7 @@ static __always_inline void proc_forget(__u32 tgid)
 		if (p && p->tgid == tgid) {
 			p->opened = 0;
 			p->joined_clones = p->pooled = p->flags = 0;
-			p->kept = 0;
-			p->given_port = p->given = 0;
+			p->kept = p->lost = 0;
 			p->tgid = 0;
 		}
 	}

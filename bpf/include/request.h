@@ -318,13 +318,29 @@ static __always_inline bool of_workers(struct task_struct *task)
 }
 
 /*
- * Does the JVM's current thread serve what it reads from here? Selectors take a socket off the
- * epoll before they let anyone read, so of one that never blocks any thread may be in between: one
- * that carries virtual threads, of actors or of coroutines.
+ * Does the current thread serve what it reads from here, and how far is that to be believed? Who
+ * reads from a polled socket is an event loop. Selectors of a JVM take a socket off the epoll
+ * before they let anyone read it, so there it counts whether it blocks, and if not, who reads: any
+ * thread may be in between, as of actors, of coroutines, or one that carries virtual threads.
  */
-static __always_inline bool worker_reads(struct sock *sk)
+static __always_inline bool serves(struct work *w, struct sock *sk, struct proc *p, __u32 tgid)
 {
-	return !never_blocks(sk) || of_workers(bpf_get_current_task_btf());
+	bool polled = event_managed(sk);
+
+	w->flags &= ~WORK_POOL;
+	if (polled && !(p->flags & PROC_LOOPS)) {
+		__sync_fetch_and_or(&p->flags, PROC_LOOPS);
+		emit_proc(EV_LOOP, tgid, 0, 0);
+	}
+	if (!(p->flags & PROC_WORKERS)) {
+		if (polled)
+			turns_between(w);
+		return !polled;
+	}
+	if (!never_blocks(sk))
+		return true;
+	w->flags |= WORK_POOL;
+	return of_workers(bpf_get_current_task_btf());
 }
 
 /* The task that read the request works for it, unless it is an event loop. */
@@ -334,7 +350,6 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 	struct task_struct *task;
 	struct task_ctx *t;
 	struct tcp_sock *tp;
-	bool polled;
 
 	if (!(s->f.select & SELECT_THREADS) || c->flags & SK_EVENTS)
 		return;
@@ -349,26 +364,9 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 	}
 	work_leaves(&t->work);
 	/* who reads the frames of a connection reads for all its streams, and hands them on */
-	if (c->proto == PROTO_HTTP2) {
+	if (c->proto == PROTO_HTTP2 || !serves(&t->work, (struct sock *)s->f.sk, p, s->f.tgid)) {
 		c->flags |= SK_EVENTS;
 		return;
-	}
-	if (p->flags & PROC_WORKERS && !worker_reads((struct sock *)s->f.sk)) {
-		c->flags |= SK_EVENTS;
-		return;
-	}
-	polled = event_managed((struct sock *)s->f.sk);
-	if (polled) {
-		if (!(p->flags & PROC_LOOPS)) {
-			__sync_fetch_and_or(&p->flags, PROC_LOOPS);
-			emit_proc(EV_LOOP, s->f.tgid, 0, 0);
-		}
-		if (!(p->flags & PROC_WORKERS))
-			turns_between(&t->work);
-		if (!cfg.epoll_waits || !(p->flags & PROC_WORKERS)) {
-			c->flags |= SK_EVENTS;
-			return;
-		}
 	}
 	task = bpf_get_current_task_btf();
 	if (BPF_CORE_READ(task, io_uring))
@@ -377,11 +375,6 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 	tp = c->flags & SK_UNIX ? NULL : (struct tcp_sock *)s->f.sk;
 	t->work.sk = (__u64)tp;
 	t->work.sent = tp ? BPF_CORE_READ(tp, write_seq) : 0;
-	if (polled) {
-		t->work.flags |= WORK_POLLED;
-		if (p->given >= GIVEN_ENOUGH && p->given_port == c->lport)
-			t->work.flags |= WORK_GIVEN;
-	}
 	r->flags |= REQ_HELD;
 }
 
@@ -477,8 +470,7 @@ struct ending {
 
 /*
  * The head of an answer has left. Whether it is the thread that read the request which sends it
- * tells how far its reading means that it serves; the rest of an answer may be anyone's. What a
- * poller does with the socket meanwhile, it does with all of the listener's.
+ * tells how far its reading means that it serves; the rest of an answer may be anyone's.
  */
 __separately int answer_begins(struct sk_ctx *c)
 {
@@ -500,20 +492,13 @@ __separately int answer_begins(struct sk_ctx *c)
 	t = task_find();
 	if (!t || t->work.cur.tag != r->tag) {
 		if (!t || !(t->work.flags & WORK_MULTIPLEX))
-			p->kept = KEPT_LOST;
+			kept_is_lost(p);
 		return 0;
 	}
 	if (p->kept < KEPT_MOST)
 		__sync_fetch_and_add(&p->kept, 1);
-	if ((t->work.flags & (WORK_POLLED | WORK_MULTIPLEX)) != WORK_POLLED)
-		return 0;
-	if (p->given_port != c->lport)
-		p->given = 0;
-	p->given_port = c->lport;
-	if (!event_managed((struct sock *)t->work.sk))
-		p->given += p->given < GIVEN_MOST;
 	else
-		p->given -= p->given > 0;
+		p->lost = 0;
 	return 0;
 }
 

@@ -24,8 +24,7 @@ enum work_flag {
 	WORK_INHERITED = 2,	 /* cur was copied at fork, as a thread */
 	WORK_INHERITED_PROC = 4, /* ... as a process */
 	WORK_HANDED = 8,	 /* another thread read the request */
-	WORK_POLLED = 16,	 /* its socket hung on an epoll when the request was read */
-	WORK_GIVEN = 32, /* ... and who polls it lets go of it: it has done so with others */
+	WORK_POOL = 16,		 /* a thread of a JVM's pool read it, of which another one polls */
 };
 
 /* The server request that a task works for. */
@@ -285,8 +284,7 @@ struct proc {
 	__u32 flags;	     /* enum proc_flag */
 	__s32 kept;	     /* requests in a row whose answer who read them began; below 0: not
 				long ago it was another */
-	__u16 given_port;    /* ... of these, on which a poller let go of the socket meanwhile */
-	__u16 given;	     /* ... how many there, less those on which it did not */
+	__u32 lost;	     /* how often it was another, since it last was not for long */
 };
 
 /* A destination of a process. */

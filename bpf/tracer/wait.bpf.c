@@ -131,7 +131,7 @@ static __always_inline int epolls(void)
 {
 	struct task_ctx *t = works_for_one();
 
-	if (t && t->work.flags & WORK_POLLED) {
+	if (t && t->work.flags & WORK_POOL) {
 		work_leaves(&t->work);
 		stat_inc(STAT_LOOPS);
 	}

@@ -16,7 +16,7 @@ use super::skel::TracerMaps;
 const MAX_TGID: u32 = 4 << 20;
 
 /// Names of the kernel side's counters, in the order of `enum counter` in `abi.h`.
-const COUNTERS: [&str; 53] = [
+const COUNTERS: [&str; 52] = [
     "ring_full_span",
     "ring_full_head",
     "ring_full_block",
@@ -46,7 +46,6 @@ const COUNTERS: [&str; 53] = [
     "refused_early",
     "refused_pool",
     "refused_unkept",
-    "refused_polled",
     "refused_events",
     "refused_traceparent",
     "joins",
@@ -75,7 +74,7 @@ const COUNTERS: [&str; 53] = [
 const _: () = {
     assert!(types::counter::STAT_MAX.0 as usize == COUNTERS.len());
     assert!(types::counter::STAT_NOT_HTTP.0 == 16);
-    assert!(types::counter::STAT_SPECULATION_UNDONE.0 == 33);
+    assert!(types::counter::STAT_SPECULATION_UNDONE.0 == 32);
 };
 
 const SELECTION: u32 = types::select_bit::SELECT_ON.0 | types::select_bit::SELECT_THREADS.0;

@@ -386,7 +386,6 @@ fn configure(
     rodata.cfg.task_storage = kernel.task_storage.into();
     rodata.cfg.stay = (kernel.may_stay && (tier == Tier::A || release() >= TRACEPOINTS_YIELD)).into();
     rodata.cfg.conns_in_hash = (tier == Tier::B).into();
-    rodata.cfg.epoll_waits = (tier != Tier::C && kernel.waits[2]).into();
     for (i, name) in options.worker_threads.iter().take(WORKER_NAMES).enumerate() {
         let (name, mask) = beginning(name);
         rodata.cfg.worker_names[i] = name;

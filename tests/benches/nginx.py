@@ -15,6 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from lib.progs import of_process  # noqa: E402
+
 CONF = """
 worker_processes 1; daemon off; pid {0}/pid; error_log {0}/error.log;
 events {{ worker_connections 1024; }}
@@ -54,11 +57,8 @@ def stop(process):
     process.wait()
 
 
-def bpf_nanoseconds():
-    import json
-    programs = json.loads(subprocess.run(["bpftool", "-j", "prog", "show"], capture_output=True, text=True).stdout)
-    mine = [p for p in programs if p.get("name", "").startswith(("tp_", "fe_", "fx_"))]
-    return {p["name"]: p.get("run_time_ns", 0) for p in mine}
+def bpf_nanoseconds(process):
+    return {name: one.nanoseconds for name, one in of_process(process.pid).items()}
 
 
 def main():
@@ -87,9 +87,9 @@ def main():
         print(f"spanwire CPU a span: median {statistics.median(own):.2f} us (the collector is away: queue and drop)")
         subprocess.run(["sysctl", "-q", "kernel.bpf_stats_enabled=1"], check=False)
         process = traced(binary, scratch)
-        before = bpf_nanoseconds()
+        before = bpf_nanoseconds(process)
         requests, _ = load(worker)
-        after = bpf_nanoseconds()
+        after = bpf_nanoseconds(process)
         stop(process)
         total = sum(after.get(name, 0) - before.get(name, 0) for name in after) / requests
         print(f"BPF run time a request, all hooks, the load's calls included: {total:.0f} ns")

@@ -29,7 +29,7 @@ from run import OK, close, judge, pair, receive, simple  # noqa: E402
 CASES = []
 FAR = []
 POLLING = select.epoll()
-ENOUGH, LOST = 8, 64  # KEPT_ENOUGH, GIVEN_ENOUGH, and KEPT_LOST below zero, of bpf/include/parent.h
+ENOUGH, LOST = 8, 64  # KEPT_ENOUGH, and KEPT_LOST below zero, of bpf/include/parent.h
 WAITS_ARE_SEEN = False  # by the tier
 PR_SET_NAME = 15
 
@@ -115,11 +115,6 @@ def rooted(path):
     return [(f"{path}-call", "GET", 200, "client", {"parent_span_id": None}), (f"{path}-call", "GET", 200, "server", {"child_of": f"{path}-call"})]
 
 
-def known(path):
-    """Linked where waits are seen."""
-    return linked(path) if WAITS_ARE_SEEN else rooted(path)
-
-
 def given(path, worker):
     one = Served(path)
     POLLER.do(one.poll)
@@ -136,12 +131,12 @@ def nobody_is_believed_at_once():
     for number in range(ENOUGH // 2):  # the far side keeps as many
         path = f"/first/{number}"
         expected += given(path, WORKER) + rooted(path)
-    return expected + given("/first/believed", WORKER) + known("/first/believed")
+    return expected + given("/first/believed", WORKER) + linked("/first/believed")
 
 
 @case
 def any_worker_of_the_process():
-    return given("/other", Hand()) + known("/other")
+    return given("/other", Hand()) + linked("/other")
 
 
 @case
@@ -151,42 +146,13 @@ def still_polled():
     WORKER.do(one.read, one.call, one.answer)
     POLLER.do(one.give_away)
     one.over()
-    return simple("/polled") + rooted("/polled")
-
-
-@case
-def a_slow_poller_of_a_listener_that_is_known():
-    """It has not let go of this one yet, but of all before."""
-    expected = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        for number in range(ENOUGH):
-            one = Served(f"/listener/{number}", listener=listener)
-            POLLER.do(one.poll)
-            WORKER.do(one.read)
-            POLLER.do(one.give_away)
-            WORKER.do(one.answer)
-            one.over()
-            expected += simple(one.path)
-        # Answered before that, it tells that the next may not be let go of either.
-        for path, seen in (("/listener/slow", known), ("/listener/slow-again", rooted)):
-            one = Served(path, listener=listener)
-            POLLER.do(one.poll)
-            WORKER.do(one.read, one.call, one.answer)
-            POLLER.do(one.give_away)
-            one.over()
-            expected += simple(path) + seen(path)
-    one = Served("/listener/another")
-    POLLER.do(one.poll)
-    WORKER.do(one.read, one.call, one.answer)
-    POLLER.do(one.give_away)
-    one.over()
-    return expected + simple(one.path) + rooted(one.path)
+    return simple("/polled") + linked("/polled")
 
 
 @case
 def an_event_loop():
-    """It polls, reads, and leaves the socket where it is."""
-    loop, one = Hand(), Served("/loop")
+    """It polls, reads, and leaves the socket where it is, as Netty's do."""
+    loop, one = Hand("nioEventLoopGro"), Served("/loop")
     loop.do(one.poll, one.read, one.call, one.answer, one.give_away)
     one.over()
     return simple("/loop") + rooted("/loop")
@@ -200,16 +166,16 @@ def who_polled_serves_while_another_polls():
     POLLER.do(one.give_away)
     producer.do(one.call, one.answer)
     one.over()
-    return simple("/producer") + known("/producer")
+    return simple("/producer") + linked("/producer")
 
 
 @case
 def back_to_polling():
-    """The request waits for something, and its thread polls again: what it calls then is another's, or nobody's."""
+    """The request waits for something, and its thread polls again: what it calls then is another's, or nobody's. Tier C sees no waits."""
     thread, one, other = Hand(), Served("/asynchronous"), select.epoll()
     thread.do(one.poll, one.read, one.give_away, lambda: other.poll(0), one.call, one.answer)
     one.over()
-    return simple("/asynchronous") + rooted("/asynchronous")
+    return simple("/asynchronous") + (rooted if WAITS_ARE_SEEN else linked)("/asynchronous")
 
 
 def read_unpolled(path, worker, blocking=False):
@@ -256,13 +222,27 @@ def others_answer_and_nobody_is_believed_for_a_while():
     expected += simple("/left")
     expected += given("/left/given", WORKER) + rooted("/left/given")
     # Of those who read for themselves that says nothing.
-    expected += read_unpolled("/left/unpolled", WORKER) + linked("/left/unpolled")
-    for number in range(LOST + ENOUGH):
-        one = Served(f"/left/kept/{number}", polled=False)
-        WORKER.do(one.read, one.answer)
-        one.over()
-        expected += simple(f"/left/kept/{number}")
-    return expected + given("/left/again", WORKER) + known("/left/again")
+    expected += read_unpolled("/left/blocking", WORKER, blocking=True) + linked("/left/blocking")
+
+    def keep(name, many):
+        for number in range(many):
+            one = Served(f"/left/{name}/{number}", polled=False)
+            WORKER.do(one.read, one.answer)
+            one.over()
+            expected.extend(simple(one.path))
+
+    keep("kept", LOST + ENOUGH)
+    expected += given("/left/again", WORKER) + linked("/left/again")
+    # The second time it takes twice as many.
+    one = Served("/left/twice", polled=False)
+    WORKER.do(one.read)
+    Hand().do(one.answer)
+    one.over()
+    expected += simple("/left/twice")
+    keep("half", LOST + ENOUGH)
+    expected += given("/left/still", WORKER) + rooted("/left/still")
+    keep("whole", LOST)
+    return expected + given("/left/at-last", WORKER) + linked("/left/at-last")
 
 
 def run():

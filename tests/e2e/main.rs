@@ -310,14 +310,7 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
         std::thread::sleep(Duration::from_millis(600));
     }
 
-    let demand = Demand {
-        noise: options.noise,
-        whole: match scenario.class {
-            Class::Threads => true,
-            Class::Workers => tracer.as_ref().is_some_and(|tracer| !tracer.log().contains("tier=\"c\"")),
-            Class::Loop => false,
-        },
-    };
+    let demand = Demand { noise: options.noise, whole: scenario.class != Class::Loop };
     let mut rows = Vec::new();
     for concurrency in &options.levels {
         let many = if options.long { 10 } else { 1 };

