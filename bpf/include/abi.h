@@ -90,7 +90,7 @@ enum counter {
 	STAT_REFUSED_AMBIGUOUS,	  /* parent: several open requests, none on this thread */
 	STAT_REFUSED_BACKGROUND,  /* parent: the destination is also called without a request */
 	STAT_REFUSED_ANSWERED,	  /* parent: the request of this thread is over */
-	STAT_REFUSED_EARLY,	  /* parent: the process is not known for long enough */
+	STAT_REFUSED_EARLY,	  /* parent: the process was not seen idle for long enough */
 	STAT_REFUSED_POOL,	  /* parent: started in a request, but seen to outlive requests */
 	STAT_REFUSED_UNKEPT,	  /* parent: other threads answer than those that read */
 	STAT_REFUSED_EVENTS,	  /* parent: the call's own socket is polled with epoll */

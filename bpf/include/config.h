@@ -13,7 +13,7 @@ enum sampler_kind {
 /* Set once by user space before the load; the verifier drops what a value makes dead. */
 struct tracer_config {
 	__u64 sample_bound;	  /* SAMPLE_RATIO: sampled if the low 63 random bits are below */
-	__u64 exclusive_after_ns; /* a process must be known for so long before rule 5 holds */
+	__u64 exclusive_after_ns; /* a process must be known idle for so long before rule 5 holds */
 	__u32 self_tgid;	  /* never looked at */
 	__u32 wakeup_bytes;	  /* wake the reader when so much is waiting in rb_data */
 	__u8 sampler; /* enum sampler_kind, for roots; for every span when !parent_based */

@@ -93,21 +93,24 @@ static __always_inline void dest_mark(const struct sk_ctx *c, __u32 tgid, struct
 		return;
 	}
 	if (bpf_map_update_elem(&dests, &d, &flag, BPF_ANY))
-		p->since = ~0ULL; /* rule 5 asks how long the process is known */
+		__sync_fetch_and_or(&p->flags, PROC_FORGETS);
 }
 
 /* proc.kept: from which on a thread that reads for a poller is believed to serve; and its bounds */
 #define KEPT_ENOUGH 8
 #define KEPT_MOST   1024
 #define KEPT_LOST   64 /* below 0; twice as much each time that it is lost again */
-#define LOST_MOST   8
+#define LOST_MOST   16
 
-/* An answer by another thread than the one that read: after how many others is that forgotten? */
+/*
+ * Another thread answers than the one that read, or that one reads the next before it has answered:
+ * after how many other answers is that forgotten?
+ */
 static __always_inline void kept_is_lost(struct proc *p)
 {
 	if (p->kept >= 0)
 		p->lost += p->lost < LOST_MOST;
-	p->kept = -(KEPT_LOST / 2 << (p->lost & 15));
+	p->kept = -(KEPT_LOST / 2 << (p->lost & 31));
 }
 
 /* The kernel may leave a hook out: something was sent behind a request, and no answer was seen. */
@@ -119,12 +122,23 @@ static __always_inline bool answered_unseen(const struct work *w)
 	return r && !(r->flags & REQ_ANSWERED) && tp && BPF_CORE_READ(tp, write_seq) != w->sent;
 }
 
-/* The task turns to another request. What it still has open it serves at the same time. */
+/*
+ * The task turns to something else. A request that it still has open it serves at the same time, or
+ * in a pool, another thread will.
+ */
 static __always_inline void work_leaves(struct work *w)
 {
-	if (w->cur.tag && !(w->flags & (WORK_INHERITED | WORK_INHERITED_PROC)) &&
-	    req_is_open(&w->cur) && !answered_unseen(w))
+	struct open_req *r = slot_at(w->cur.slot);
+	struct proc *p;
+
+	if (r && w->cur.tag && !(w->flags & (WORK_INHERITED | WORK_INHERITED_PROC)) &&
+	    req_is_open(&w->cur) && !answered_unseen(w)) {
 		w->flags |= WORK_MULTIPLEX;
+		p = w->flags & WORK_POOL && !(r->flags & REQ_ANSWERED) ? proc_at(r->proc - 1)
+								       : NULL;
+		if (p)
+			kept_is_lost(p);
+	}
 	w->flags &= ~(WORK_INHERITED | WORK_INHERITED_PROC | WORK_HANDED | WORK_POOL);
 	w->cur.tag = 0;
 	w->sk = 0;
@@ -203,7 +217,8 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 		stat_inc(STAT_REFUSED_BACKGROUND);
 		return;
 	}
-	if (p->since > bpf_ktime_get_ns() - cfg.exclusive_after_ns) {
+	/* What it calls by itself shows while no request is open. */
+	if (p->flags & PROC_FORGETS || p->idle < cfg.exclusive_after_ns) {
 		stat_inc(STAT_REFUSED_EARLY);
 		return;
 	}

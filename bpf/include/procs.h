@@ -69,7 +69,7 @@ __separately int proc_find(__u32 tgid)
 		if (p && __sync_val_compare_and_swap(&p->tgid, 0, tgid) == 0) {
 			__u64 *since = bpf_map_lookup_elem(&watched, &tgid);
 
-			p->since = since ? *since : bpf_ktime_get_ns();
+			p->idle_from = since ? *since : bpf_ktime_get_ns();
 			if (since && *since & WATCH_WORKERS)
 				p->flags |= PROC_WORKERS;
 			return at + 1;
@@ -99,6 +99,7 @@ static __always_inline void proc_forget(__u32 tgid)
 			p->opened = 0;
 			p->joined_clones = p->pooled = p->flags = 0;
 			p->kept = p->lost = 0;
+			p->idle = 0;
 			p->tgid = 0;
 		}
 	}
@@ -110,14 +111,24 @@ static __always_inline void proc_forget(__u32 tgid)
  */
 #define OPENED_ONE (1ULL << 32)
 
-static __always_inline void proc_opened(struct proc *p, __u32 slot)
+/* Whoever opens the first one takes `idle_from` away, so that no busy time counts as idle. */
+static __always_inline void proc_opened(struct proc *p, __u32 slot, __u64 now)
 {
-	__sync_fetch_and_add(&p->opened, OPENED_ONE + slot);
+	__u64 before = __sync_fetch_and_add(&p->opened, OPENED_ONE + slot);
+
+	if (before >> 32)
+		return;
+	if (now > p->idle_from)
+		p->idle += now - p->idle_from;
+	p->idle_from = ~0ULL;
 }
 
-static __always_inline void proc_answered(struct proc *p, __u32 slot)
+static __always_inline void proc_answered(struct proc *p, __u32 slot, __u64 now)
 {
-	__sync_fetch_and_add(&p->opened, -(OPENED_ONE + slot));
+	__u64 before = __sync_fetch_and_add(&p->opened, -(OPENED_ONE + slot));
+
+	if (before >> 32 == 1)
+		p->idle_from = now;
 }
 
 static __always_inline __u32 proc_open(const struct proc *p)

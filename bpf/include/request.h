@@ -441,7 +441,7 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	if (c->role == ROLE_SERVER) {
 		begin_server(s, c, r, &ref);
 		r->flags |= REQ_COUNTED;
-		proc_opened(p, ref.slot);
+		proc_opened(p, ref.slot, s->f.first_ns);
 		task_takes_up(s, c, p, r, &ref);
 	} else {
 		begin_client(s, c, r, p);
@@ -491,14 +491,13 @@ __separately int answer_begins(struct sk_ctx *c)
 		return 0;
 	t = task_find();
 	if (!t || t->work.cur.tag != r->tag) {
-		if (!t || !(t->work.flags & WORK_MULTIPLEX))
+		/* with a request behind it, the answer of this one may have gone by unseen */
+		if (c->req_next == c->rsp_next + 1)
 			kept_is_lost(p);
 		return 0;
 	}
 	if (p->kept < KEPT_MOST)
 		__sync_fetch_and_add(&p->kept, 1);
-	else
-		p->lost = 0;
 	return 0;
 }
 
@@ -569,7 +568,7 @@ __separately int request_end(struct sk_ctx *c, const struct ending *e)
 		struct proc *p = proc_at(r->proc - 1);
 
 		if (p && p->tgid == r->ev.hdr.tgid)
-			proc_answered(p, slot - 1);
+			proc_answered(p, slot - 1, e->now);
 	}
 	if (r->flags & REQ_BY_PARENT) {
 		struct by_parent_key bk = {.tgid = r->ev.hdr.tgid};

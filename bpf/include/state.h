@@ -272,19 +272,21 @@ enum proc_flag {
 	PROC_LOOPS = 1,	  /* user space was told of its first request through an epoll */
 	PROC_HANDS = 2,	  /* its threads hand requests over: these are placed by cookie */
 	PROC_WORKERS = 4, /* WATCH_WORKERS */
+	PROC_FORGETS = 8, /* a destination could not be kept */
 };
 
 /* A selected process, as the kernel side sees it. */
 struct proc {
-	__u64 since;	     /* watched from this time on */
-	__u64 opened;	     /* open server requests: how many, above the sum of their slots */
+	__u64 idle_from; /* watched without an open request from this time on; ~0: one is open */
+	__u64 idle;	 /* ... and before, for so long in all */
+	__u64 opened;	 /* open server requests: how many, above the sum of their slots */
 	__u32 joined_clones; /* threads started in a request that ended before it */
 	__u32 pooled;	     /* a thread started in a request outlived it */
 	__u32 tgid;	     /* 0: free */
 	__u32 flags;	     /* enum proc_flag */
 	__s32 kept;	     /* requests in a row whose answer who read them began; below 0: not
 				long ago it was another */
-	__u32 lost;	     /* how often it was another, since it last was not for long */
+	__u32 lost;	     /* how often that ended it */
 };
 
 /* A destination of a process. */

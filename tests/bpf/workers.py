@@ -128,7 +128,7 @@ def given(path, worker):
 @case
 def nobody_is_believed_at_once():
     expected = []
-    for number in range(ENOUGH // 2):  # the far side keeps as many
+    for number in range(ENOUGH // 2 - 1):  # the far side keeps as many, and has kept two
         path = f"/first/{number}"
         expected += given(path, WORKER) + rooted(path)
     return expected + given("/first/believed", WORKER) + linked("/first/believed")
@@ -167,15 +167,6 @@ def who_polled_serves_while_another_polls():
     producer.do(one.call, one.answer)
     one.over()
     return simple("/producer") + linked("/producer")
-
-
-@case
-def back_to_polling():
-    """The request waits for something, and its thread polls again: what it calls then is another's, or nobody's. Tier C sees no waits."""
-    thread, one, other = Hand(), Served("/asynchronous"), select.epoll()
-    thread.do(one.poll, one.read, one.give_away, lambda: other.poll(0), one.call, one.answer)
-    one.over()
-    return simple("/asynchronous") + (rooted if WAITS_ARE_SEEN else linked)("/asynchronous")
 
 
 def read_unpolled(path, worker, blocking=False):
@@ -245,6 +236,42 @@ def others_answer_and_nobody_is_believed_for_a_while():
     return expected + given("/left/at-last", WORKER) + linked("/left/at-last")
 
 
+@case
+def back_to_polling():
+    """The request waits for something, and its thread polls again: what it calls then is another's, or nobody's. Tier C sees no waits."""
+    thread, one, other = Hand(), Served("/asynchronous"), select.epoll()
+    thread.do(one.poll, one.read, one.give_away, lambda: other.poll(0), one.call, one.answer)
+    one.over()
+    seen = rooted if WAITS_ARE_SEEN else linked
+    expected = simple("/asynchronous") + seen("/asynchronous")
+    # It was told as one that leaves its requests.
+    return expected + given("/asynchronous/then", WORKER) + seen("/asynchronous/then")
+
+
+@case
+def another_one_before_the_answer():
+    """A thread that has not answered what it read, and reads the next."""
+    one, other, thread = Served("/before", polled=False), Served("/meanwhile", polled=False), Hand()
+    thread.do(one.read, other.read, other.answer, one.answer)
+    one.over()
+    other.over()
+    return simple("/before") + simple("/meanwhile") + given("/before/then", WORKER) + rooted("/before/then")
+
+
+def busy_from_the_start():
+    """The only open request of a process that was never seen without one: any call may be of its own."""
+    begun, one = time.time_ns(), Served("/long", polled=False)
+    Hand("reader").do(one.read)
+    time.sleep(0.6)
+    call("/by-itself")
+    Hand().do(one.answer)
+    one.over()
+    time.sleep(0.05)
+    return "busy_from_the_start", simple("/long") + [
+        ("/by-itself", "GET", 200, "client", {"parent_span_id": None}),
+        ("/by-itself", "GET", 200, "server", {"child_of": "/by-itself"})], begun, time.time_ns()
+
+
 def run():
     """All of it, in a process that is called java."""
     global WAITS_ARE_SEEN, POLLER, WORKER
@@ -258,9 +285,9 @@ def run():
     FAR.extend(pair())
     FAR[1].settimeout(None)
     threading.Thread(target=far_side, daemon=True).start()
+    marks = [busy_from_the_start()]
     call("/idle")
     time.sleep(0.5)
-    marks = []
     for function in CASES:
         begun = time.time_ns()
         expected = function()

@@ -24,7 +24,7 @@ public class TomcatServer extends HttpServlet {
         request.getInputStream().readAllBytes();
         if (LATER && request.getDispatcherType() != DispatcherType.ASYNC) {
             AsyncContext rest = request.startAsync();
-            CLOCK.schedule(() -> rest.dispatch(), 3, TimeUnit.MILLISECONDS);
+            CLOCK.schedule(() -> rest.dispatch(), 30, TimeUnit.MILLISECONDS);
             return;
         }
         Hop.Answer answer = Hop.serve(request.getRequestURI());
