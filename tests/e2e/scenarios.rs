@@ -132,7 +132,6 @@ pub fn all() -> Vec<Scenario> {
         scenario("uvloop", Loop, uvloop, &["venv:python"]),
         scenario("tornado", Loop, tornado, &["venv:python"]),
         scenario("gunicorn-gevent", Loop, gunicorn_gevent, &["venv:gunicorn"]),
-        scenario("gunicorn-eventlet", Loop, gunicorn_eventlet, &["venv:gunicorn"]),
         scenario("java", Loop, java, &["java", "javac"]),
         scenario("tomcat", Workers, tomcat, &["java", "javac", "mvn", "fetch:java/servlet"]),
         scenario(
@@ -297,10 +296,6 @@ fn gunicorn_sync(hop: &Hop<'_>) -> io::Result<Command> {
 /// Cooperative threads on an event loop, under a program that thinks it blocks.
 fn gunicorn_gevent(hop: &Hop<'_>) -> io::Result<Command> {
     gunicorn(hop, 1, "gevent", 1)
-}
-
-fn gunicorn_eventlet(hop: &Hop<'_>) -> io::Result<Command> {
-    gunicorn(hop, 1, "eventlet", 1)
 }
 
 fn tornado(_: &Hop<'_>) -> io::Result<Command> {
