@@ -144,6 +144,12 @@ static __always_inline void work_leaves(struct work *w)
 	w->sk = 0;
 }
 
+/* A pool of a JVM: do its threads serve what they read? They may put it aside. */
+static __always_inline bool pool_is_doubted(const struct work *w, const struct proc *p)
+{
+	return w->flags & WORK_POOL && p->kept < KEPT_ENOUGH;
+}
+
 /* An event loop: what it calls may be for any of the requests that it has read. */
 static __always_inline void turns_between(struct work *w)
 {
@@ -193,8 +199,7 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 			out->link = LINK_INHERITED;
 			out->found = 1;
 			return;
-		} else if (w->flags & WORK_POOL && p->kept < KEPT_ENOUGH) {
-			/* Do its threads serve what they read? They may put it aside. */
+		} else if (pool_is_doubted(w, p)) {
 			stat_inc(STAT_REFUSED_UNKEPT);
 		} else if (w->flags & WORK_MULTIPLEX) {
 			/* which of several is not known */

@@ -99,7 +99,7 @@ static __always_inline void proc_forget(__u32 tgid)
 			p->opened = 0;
 			p->joined_clones = p->pooled = p->flags = 0;
 			p->kept = p->lost = 0;
-			p->idle = 0;
+			p->idle = p->idle_from = 0;
 			p->tgid = 0;
 		}
 	}
@@ -118,7 +118,7 @@ static __always_inline void proc_opened(struct proc *p, __u32 slot, __u64 now)
 
 	if (before >> 32)
 		return;
-	if (now > p->idle_from)
+	if (p->idle_from && now > p->idle_from)
 		p->idle += now - p->idle_from;
 	p->idle_from = ~0ULL;
 }

@@ -327,7 +327,6 @@ static __always_inline bool serves(struct work *w, struct sock *sk, struct proc 
 {
 	bool polled = event_managed(sk);
 
-	w->flags &= ~WORK_POOL;
 	if (polled && !(p->flags & PROC_LOOPS)) {
 		__sync_fetch_and_or(&p->flags, PROC_LOOPS);
 		emit_proc(EV_LOOP, tgid, 0, 0);
@@ -339,8 +338,10 @@ static __always_inline bool serves(struct work *w, struct sock *sk, struct proc 
 	}
 	if (!never_blocks(sk))
 		return true;
+	if (!of_workers(bpf_get_current_task_btf()))
+		return false;
 	w->flags |= WORK_POOL;
-	return of_workers(bpf_get_current_task_btf());
+	return true;
 }
 
 /* The task that read the request works for it, unless it is an event loop. */

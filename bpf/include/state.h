@@ -277,7 +277,8 @@ enum proc_flag {
 
 /* A selected process, as the kernel side sees it. */
 struct proc {
-	__u64 idle_from; /* watched without an open request from this time on; ~0: one is open */
+	__u64 idle_from; /* watched without an open request from this time on; ~0: one is open, 0:
+			    not known */
 	__u64 idle;	 /* ... and before, for so long in all */
 	__u64 opened;	 /* open server requests: how many, above the sum of their slots */
 	__u32 joined_clones; /* threads started in a request that ended before it */

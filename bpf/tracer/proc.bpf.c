@@ -12,6 +12,18 @@ static __always_inline bool holds_open_request(struct task_ctx *t)
 	return t && req_is_open(&t->work.cur);
 }
 
+/* Does the task work for an open request, and for no other, so that what it starts does so too? */
+static __always_inline bool hands_on(struct task_ctx *t)
+{
+	struct open_req *r = t ? slot_at(t->work.cur.slot) : NULL;
+	struct proc *p;
+
+	if (!r || !holds_open_request(t) || t->work.flags & WORK_MULTIPLEX)
+		return false;
+	p = proc_at(r->proc - 1);
+	return p && !pool_is_doubted(&t->work, p);
+}
+
 static __always_inline void forked(struct task_struct *parent, struct task_struct *child,
 				   __u32 bits)
 {
@@ -23,7 +35,7 @@ static __always_inline void forked(struct task_struct *parent, struct task_struc
 		emit_proc(EV_FORK, from, to, 0);
 	}
 	pt = bpf_task_storage_get(&task_ctxs, parent, 0, 0);
-	if (!holds_open_request(pt))
+	if (!hands_on(pt))
 		return;
 	ct = bpf_task_storage_get(&task_ctxs, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!ct) {

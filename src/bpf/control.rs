@@ -98,7 +98,7 @@ pub enum Threads {
     Moved,
     /// It works for it until it answers, unless it reads when an epoll says so.
     Held,
-    /// The same, and another thread may poll for it: what it reads it serves, once the socket is polled no more.
+    /// The same, and another thread may poll for it: of what does not block, it depends on its name.
     Workers,
 }
 

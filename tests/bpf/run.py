@@ -514,6 +514,31 @@ def who_reads_answers_from_polled_sockets_is_a_loop():
 
 
 @case
+def what_a_loop_starts_inherits_nothing():
+    expected = []
+    for name, polled in (("starts", False), ("loop-starts", True)):
+        ends, helpers, epoll = pair(), pair(), select.epoll()
+        if polled:
+            epoll.register(ends[0])
+
+        def before():
+            exchange(ends, f"GET /{name}-before HTTP/1.1\r\n\r\n".encode())
+            exchange(helpers, f"GET /{name}-helper-idle HTTP/1.1\r\n\r\n".encode())
+
+        def starts(*_):
+            thread = threading.Thread(target=exchange, args=(helpers, f"GET /{name}-helper HTTP/1.1\r\n\r\n".encode()))
+            thread.start()
+            thread.join()
+
+        call_in_between(name, starts, before)
+        close([*ends, *helpers])
+        parents = {"parent_span_id": None} if polled else {"child_of": f"/{name}", "spanwire.link": "inherited"}
+        expected += simple(f"/{name}-before") + simple(f"/{name}-helper-idle") + called(name, not polled) + [
+            (f"/{name}-helper", "GET", 200, "client", parents), (f"/{name}-helper", "GET", 200, "server", {"child_of": f"/{name}-helper"})]
+    return expected
+
+
+@case
 def who_reads_requests_from_polled_sockets_is_a_loop():
     ends, epoll = pair(), select.epoll()
     epoll.register(ends[1])

@@ -306,7 +306,7 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
             // Its threads are believed to serve what they read when they have answered some.
             (0..64).for_each(|n| load::warm(scenario.wire, ports[0], n));
         }
-        // A process is linked by its only open request once it has been watched for half a second.
+        // A process is linked by its only open request once it has been seen idle for half a second.
         std::thread::sleep(Duration::from_millis(600));
     }
 
