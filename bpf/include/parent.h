@@ -139,7 +139,7 @@ static __always_inline void work_leaves(struct work *w)
 		if (p)
 			kept_is_lost(p);
 	}
-	w->flags &= ~(WORK_INHERITED | WORK_INHERITED_PROC | WORK_HANDED | WORK_POOL);
+	w->flags &= ~(WORK_INHERITED | WORK_INHERITED_PROC | WORK_HANDED | WORK_POOL | WORK_BLOCKS);
 	w->cur.tag = 0;
 	w->sk = 0;
 }
@@ -157,6 +157,33 @@ static __always_inline void turns_between(struct work *w)
 		return;
 	w->flags |= WORK_MULTIPLEX;
 	stat_inc(STAT_LOOPS);
+}
+
+/*
+ * Who reads a request from a socket that blocks has no other to turn to until it has answered: a
+ * loop that it runs meanwhile, as by asyncio.run(), works for that one. Of HTTP/2 the thread that
+ * writes a frame may write it for another.
+ */
+static __always_inline bool loops_within(const struct work *w)
+{
+	return w->flags & WORK_BLOCKS && req_is_open(&w->cur);
+}
+
+/* A process must have been seen idle for so many times as long as its only request is open. */
+#define IDLE_PER_OPEN 10
+
+/*
+ * What a process calls by itself shows while no request is open, if that was for long enough. Next
+ * to a request that stays open, as a stream of events does, it may show for the first time.
+ */
+static __always_inline bool idle_enough(const struct proc *p, const struct req_ref *only)
+{
+	struct open_req *r = slot_at(only->slot);
+	__s64 open_for = r ? bpf_ktime_get_ns() - r->ev.hdr.ts : 0;
+
+	if (p->flags & PROC_FORGETS || p->idle < cfg.exclusive_after_ns)
+		return false;
+	return open_for < 0 || p->idle / IDLE_PER_OPEN >= (__u64)open_for;
 }
 
 /*
@@ -203,7 +230,8 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 			stat_inc(STAT_REFUSED_UNKEPT);
 		} else if (w->flags & WORK_MULTIPLEX) {
 			/* which of several is not known */
-		} else if (sk && event_managed(sk)) {
+		} else if (sk && event_managed(sk) &&
+			   (c->proto == PROTO_HTTP2 || !loops_within(w))) {
 			/* It will not wait for the answer by itself, but take up something else. */
 			stat_inc(STAT_REFUSED_EVENTS);
 		} else {
@@ -222,12 +250,13 @@ static __always_inline void ctx_current(struct work *w, const struct sk_ctx *c, 
 		stat_inc(STAT_REFUSED_BACKGROUND);
 		return;
 	}
-	/* What it calls by itself shows while no request is open. */
-	if (p->flags & PROC_FORGETS || p->idle < cfg.exclusive_after_ns) {
+	if (!req_only(p, opened, &only))
+		return;
+	if (!idle_enough(p, &only)) {
 		stat_inc(STAT_REFUSED_EARLY);
 		return;
 	}
-	if (!req_only(p, opened, &only) || !parent_from(&only, out) || out->tgid != tgid)
+	if (!parent_from(&only, out) || out->tgid != tgid)
 		return;
 	out->link = LINK_EXCLUSIVE;
 	out->found = 1;

@@ -373,6 +373,8 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 	if (BPF_CORE_READ(task, io_uring))
 		return;
 	t->work.cur = *ref;
+	if (!never_blocks((struct sock *)s->f.sk))
+		t->work.flags |= WORK_BLOCKS;
 	tp = c->flags & SK_UNIX ? NULL : (struct tcp_sock *)s->f.sk;
 	t->work.sk = (__u64)tp;
 	t->work.sent = tp ? BPF_CORE_READ(tp, write_seq) : 0;
@@ -515,10 +517,11 @@ __separately int answer_is_read(struct scratch *s, struct sk_ctx *c)
 		return 0;
 	if (!(s->f.select & SELECT_THREADS) || !event_managed((struct sock *)s->f.sk))
 		return 0;
-	c->flags |= SK_EVENTS; /* the next ones tell nothing new */
 	t = task_get();
-	if (t)
-		turns_between(&t->work);
+	if (!t || loops_within(&t->work))
+		return 0;
+	c->flags |= SK_EVENTS; /* the next ones tell nothing new */
+	turns_between(&t->work);
 	return 0;
 }
 

@@ -25,6 +25,7 @@ enum work_flag {
 	WORK_INHERITED_PROC = 4, /* ... as a process */
 	WORK_HANDED = 8,	 /* another thread read the request */
 	WORK_POOL = 16,		 /* a thread of a JVM's pool read it, of which another one polls */
+	WORK_BLOCKS = 32,	 /* it was read from a socket that blocks */
 };
 
 /* The server request that a task works for. */

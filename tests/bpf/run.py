@@ -24,6 +24,8 @@ from lib.tracer import BINARY, Tracer, need_root  # noqa: E402
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CASES = []
+BEGUN = time.monotonic()
+IDLE_PER_OPEN = 10  # of bpf/include/parent.h
 
 
 def case(function):
@@ -446,13 +448,15 @@ def traceparent_rules():
     return expected + [(path, "GET", 200, side, {"not_trace_id": trace}) for path in fresh for side in ("client", "server")]
 
 
-def call_in_between(name, wait=lambda listener, far: None, before=lambda: None):
+def call_in_between(name, wait=lambda listener, far: None, before=lambda: None, blocks=False):
     """A thread takes a request up, waits, and calls where background work calls too."""
     listener, far = socket.socket(), pair()
     exchange(far, f"GET /{name}-idle HTTP/1.1\r\n\r\n".encode())
     client, server = pair(listener=listener)
     request, call = (f"GET /{name}{what} HTTP/1.1\r\n\r\n".encode() for what in ("", "-call"))
     client.sendall(request)
+    if blocks:
+        server.settimeout(None)  # with a limit Python does not block, but polls
 
     def serve():
         before()
@@ -547,25 +551,60 @@ def who_reads_requests_from_polled_sockets_is_a_loop():
     return simple("/requests-polled-before") + called("requests-polled", False)
 
 
+def on_loop(ends, request):
+    """As a loop calls, which asks for the answer when it is there; another thread serves."""
+    far = threading.Thread(target=lambda: (receive(ends[1], len(request)), ends[1].sendall(OK)))
+    far.start()
+    with select.epoll() as epoll:
+        epoll.register(ends[0])
+        ends[0].sendall(request)
+        epoll.poll(5)
+        receive(ends[0], len(OK))
+    far.join()
+
+
 @case
 def a_call_on_a_polled_socket():
     """Its thread will not wait for the answer, so that it may be anyone's: here it is the only open request's."""
-    epoll, both = select.epoll(), []
-
-    def calls(_, far):
-        other = pair()
-        both.append(other)
-        epoll.register(other[0])
-        other[0].sendall(b"GET /events HTTP/1.1\r\n\r\n")
-        epoll.unregister(other[0])
-
+    calls = lambda *_: on_loop(pair(), b"GET /events HTTP/1.1\r\n\r\n")
     call_in_between("after-events", calls)
-    receive(both[0][1], len(b"GET /events HTTP/1.1\r\n\r\n"))
-    both[0][1].sendall(OK)
-    receive(both[0][0], len(OK))
-    close(both[0])
-    return called("after-events", True) + [
+    return called("after-events", False) + [
         ("/events", "GET", 200, "client", {"child_of": "/after-events", "spanwire.link": "exclusive"}), ("/events", "GET", 200, "server", {"child_of": "/events"})]
+
+
+@case
+def a_loop_within_a_request():
+    """Who reads a request from a socket that blocks has nothing else to do meanwhile, as in asyncio.run()."""
+    far = pair()
+    exchange(far, b"GET /within-far-idle HTTP/1.1\r\n\r\n")
+    call_in_between("within", lambda *_: on_loop(far, b"GET /within-far HTTP/1.1\r\n\r\n"), blocks=True)
+    close(far)
+    return simple("/within-far-idle") + called("within", True) + [
+        ("/within-far", "GET", 200, "client", {"child_of": "/within", "spanwire.link": "thread"}), ("/within-far", "GET", 200, "server", {"child_of": "/within-far"})]
+
+
+@case
+def the_only_request_if_it_is_open_for_long():
+    """What the process calls by itself may show for the first time while it is open."""
+    ends, epoll = pair(), select.epoll()
+    epoll.register(ends[1])
+    ends[0].sendall(b"GET /stream HTTP/1.1\r\n\r\n")
+
+    def serve():
+        receive(ends[1], len(b"GET /stream HTTP/1.1\r\n\r\n"))
+        exchange(pair(), b"GET /stream-early HTTP/1.1\r\n\r\n")
+        time.sleep((time.monotonic() - BEGUN) / IDLE_PER_OPEN * 1.1)
+        exchange(pair(), b"GET /stream-late HTTP/1.1\r\n\r\n")
+        ends[1].sendall(OK)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    receive(ends[0], len(OK))
+    close(ends)
+    return simple("/stream") + [
+        ("/stream-early", "GET", 200, "client", {"child_of": "/stream", "spanwire.link": "exclusive"}), ("/stream-early", "GET", 200, "server"),
+        ("/stream-late", "GET", 200, "client", {"parent_span_id": None}), ("/stream-late", "GET", 200, "server")]
 
 
 def describe(span):
