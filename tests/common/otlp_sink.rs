@@ -3,9 +3,9 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
@@ -28,6 +28,7 @@ const MAX_BODY: usize = 64 << 20;
 #[derive(Default)]
 struct Shared {
     spans: Mutex<Vec<SpanRec>>,
+    first: OnceLock<Instant>,
     /// Requests taken by gRPC and by HTTP, and the HTTP ones among them that were gzip.
     grpc: AtomicUsize,
     http: AtomicUsize,
@@ -39,6 +40,9 @@ struct Shared {
 impl Shared {
     fn take(&self, request: &ExportTraceServiceRequest) {
         let new = records(request);
+        if !new.is_empty() {
+            self.first.get_or_init(Instant::now);
+        }
         self.spans.lock().unwrap().extend(new);
     }
 }
@@ -86,6 +90,11 @@ impl Sink {
     /// All spans so far, in order of arrival.
     pub fn spans(&self) -> Vec<SpanRec> {
         self.shared.spans.lock().unwrap().clone()
+    }
+
+    /// When the first span came.
+    pub fn first_arrival(&self) -> Option<Instant> {
+        self.shared.first.get().copied()
     }
 
     pub fn len(&self) -> usize {

@@ -249,12 +249,11 @@ pub fn spanwire(
     Process::start(&command, "spanwire", dir)
 }
 
-/// Sends `/warm/<n>` until a server span of every hop has come, which is how long spanwire needs to be there.
-fn warm_up(wire: Wire, sink: &Sink, ports: &[u16], spanwire: &mut Process) -> Result<Duration, String> {
+/// Sends `/warm/<n>` until a server span of every hop has come.
+fn warm_up(wire: Wire, sink: &Sink, ports: &[u16], spanwire: &mut Process) -> Result<(), String> {
     let started = Instant::now();
     // In a guest of emulated CPUs everything takes longer.
     let limit = scenarios::start_limit(15);
-    let mut first = None;
     for n in 0.. {
         load::warm(wire, ports[0], n);
         let seen = ports
@@ -265,11 +264,8 @@ fn warm_up(wire: Wire, sink: &Sink, ports: &[u16], spanwire: &mut Process) -> Re
                 }) > 0
             })
             .count();
-        if seen > 0 && first.is_none() {
-            first = Some(started.elapsed());
-        }
         if seen == ports.len() {
-            return Ok(first.unwrap_or_default());
+            return Ok(());
         }
         if let Some(status) = spanwire.exited() {
             return Err(format!("spanwire ended while warming up: {status}\n{}", spanwire.log_tail()));
@@ -298,10 +294,12 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
     if !options.bare {
         let (protocol, port) =
             if scenario.http_export { ("http/protobuf", sink.http_port) } else { ("grpc", sink.grpc_port) };
+        let started = Instant::now();
         let process =
             spanwire(options, dir.path(), &ports, scenario.also_exe, protocol, port, &[]).map_err(text)?;
         let process = tracer.insert(process);
-        first = Some(warm_up(scenario.wire, &sink, &ports, process)?);
+        warm_up(scenario.wire, &sink, &ports, process)?;
+        first = sink.first_arrival().map(|first| first - started);
         if scenario.class == Class::Workers {
             // Its threads are believed to serve what they read when they have answered some.
             (0..64).for_each(|n| load::warm(scenario.wire, ports[0], n));
