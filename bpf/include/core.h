@@ -439,6 +439,7 @@ static __always_inline void on_connect(struct sock *sk)
 	__u32 tgid = current_tgid();
 	struct parent parent = {};
 	struct sk_ctx *c;
+	struct work *w;
 	struct proc *p;
 
 	if (!is_stream(sk))
@@ -452,8 +453,10 @@ static __always_inline void on_connect(struct sock *sk)
 	c->inject = INJECT_TRUSTED;
 	c->connect_ns = bpf_ktime_get_ns();
 	conn_addresses(sk, c);
-	ctx_current(work_find(c), c, NULL, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE,
-		    &parent);
+	w = work_find(c);
+	if (w)
+		work_calls(w, c, sk, p, false);
+	ctx_current(w, c, NULL, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);
 	if (!proc_open(p) && !parent.found)
 		dest_mark(c, tgid, p, DEST_CONNECTED_IDLE);
 	if (parent.found) {

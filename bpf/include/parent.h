@@ -13,12 +13,18 @@ static __always_inline bool req_is_open(const struct req_ref *ref)
 	return r && ref->tag && r->tag == ref->tag;
 }
 
-/* Does something else than the thread that reads it decide when a socket is read? */
-static __always_inline bool event_managed(struct sock *sk)
+/* Does it hang on an epoll? Of a socket that its program has closed nothing is known. */
+static __always_inline bool is_polled(struct sock *sk, bool closed)
 {
 	struct file *file = BPF_CORE_READ(sk, sk_socket, file);
 
-	return !file || (BPF_CORE_READ(file, f_ep) && BPF_CORE_READ(file, f_ep, first));
+	return file ? BPF_CORE_READ(file, f_ep) && BPF_CORE_READ(file, f_ep, first) : closed;
+}
+
+/* Does something else than the thread that reads it decide when a socket is read? */
+static __always_inline bool event_managed(struct sock *sk)
+{
+	return is_polled(sk, true);
 }
 
 /* O_NONBLOCK of asm-generic/fcntl.h */
@@ -167,6 +173,40 @@ static __always_inline void turns_between(struct work *w)
 static __always_inline bool loops_within(const struct work *w)
 {
 	return w->flags & WORK_BLOCKS && req_is_open(&w->cur);
+}
+
+/*
+ * A task that turns to `sk` while what it called last hangs on an epoll does not wait for that by
+ * itself: an event loop, also if it takes sockets off before it reads them. And so is, without any
+ * epoll, who takes a request up before anything has come of its call; a call before that may be one
+ * of several at once. Pools of a JVM are known by name, and may write where others poll.
+ */
+static __always_inline void work_turns(struct work *w, struct sock *sk, const struct proc *p,
+				       bool takes_up)
+{
+	struct sock *far = (struct sock *)w->call_sk;
+
+	if (w->flags & WORK_MULTIPLEX || !far || far == sk || p->flags & PROC_WORKERS ||
+	    (__u64)BPF_CORE_READ(far, __sk_common.skc_cookie.counter) != w->call_cookie ||
+	    loops_within(w))
+		return;
+	if (is_polled(far, false) ||
+	    (takes_up && w->flags & WORK_CALLED &&
+	     BPF_CORE_READ((struct tcp_sock *)far, copied_seq) == w->call_read))
+		turns_between(w);
+}
+
+/* The task sends a request to `sk`, or begins to connect it. */
+static __always_inline void work_calls(struct work *w, const struct sk_ctx *c, struct sock *sk,
+				       const struct proc *p, bool request)
+{
+	work_turns(w, sk, p, false);
+	if (w->flags & WORK_MULTIPLEX || c->flags & SK_UNIX || c->proto != PROTO_HTTP1)
+		return;
+	w->call_sk = (__u64)sk;
+	w->call_cookie = c->cookie;
+	w->call_read = BPF_CORE_READ((struct tcp_sock *)sk, copied_seq);
+	w->flags = request ? w->flags | WORK_CALLED : w->flags & ~WORK_CALLED;
 }
 
 /* A process must have been seen idle for so many times as long as its only request is open. */

@@ -44,6 +44,35 @@ static __always_inline struct work *work_find(struct sk_ctx *c)
 	return &t->work;
 }
 
+/* The same, to keep something there. */
+static __always_inline struct work *work_get(struct sk_ctx *c)
+{
+	if (!TASK_STORAGE_WORKS)
+		return work_find(c);
+	return &task_get()->work;
+}
+
+/* For a send in progress: what the task works for goes along with the socket, and comes back. */
+static __always_inline void work_lend(struct sock *sk, const struct task_ctx *t)
+{
+	struct sk_ctx *c = cfg.task_storage ? NULL : conn_find(sk);
+
+	if (!c)
+		return;
+	c->work = t->work;
+	c->sender = bpf_get_current_pid_tgid();
+}
+
+static __always_inline void work_return(struct sock *sk, struct task_ctx *t)
+{
+	struct sk_ctx *c = cfg.task_storage ? NULL : conn_find(sk);
+
+	if (!c || c->sender != bpf_get_current_pid_tgid())
+		return;
+	t->work = c->work;
+	c->sender = 0;
+}
+
 static __always_inline struct proc *proc_at(__u32 index)
 {
 	return bpf_map_lookup_elem(&procs, &index);

@@ -177,10 +177,16 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 /* The request that a call is made for, into s->parent. */
 __separately int caller_of(struct scratch *s, struct sk_ctx *c, struct proc *p)
 {
+	struct sock *sk;
+	struct work *w;
+
 	if (!s || !c || !p)
 		return 0;
-	ctx_current(work_find(c), c, (struct sock *)s->f.sk, s->f.tgid, p, DEST_CALLED_IDLE,
-		    &s->parent);
+	sk = (struct sock *)s->f.sk;
+	w = s->f.select & SELECT_THREADS ? work_get(c) : work_find(c);
+	if (w)
+		work_calls(w, c, sk, p, true);
+	ctx_current(w, c, sk, s->f.tgid, p, DEST_CALLED_IDLE, &s->parent);
 	if (!proc_open(p) && !s->parent.found)
 		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
 	return 0;
@@ -363,6 +369,7 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 			t->work.flags |= WORK_MULTIPLEX;
 		return;
 	}
+	work_turns(&t->work, (struct sock *)s->f.sk, p, true);
 	work_leaves(&t->work);
 	/* who reads the frames of a connection reads for all its streams, and hands them on */
 	if (c->proto == PROTO_HTTP2 || !serves(&t->work, (struct sock *)s->f.sk, p, s->f.tgid)) {

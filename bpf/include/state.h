@@ -26,6 +26,7 @@ enum work_flag {
 	WORK_HANDED = 8,	 /* another thread read the request */
 	WORK_POOL = 16,		 /* a thread of a JVM's pool read it, of which another one polls */
 	WORK_BLOCKS = 32,	 /* it was read from a socket that blocks */
+	WORK_CALLED = 64,	 /* call_sk was sent a request, not only connected */
 };
 
 /* The server request that a task works for. */
@@ -35,6 +36,10 @@ struct work {
 	__u32 sent;  /* TCP: what the socket had sent when the request was read */
 	__u64 sk; /* that socket, if the task read the request itself; it is there as long as that
 		     is open */
+	__u64 call_sk;	   /* TCP: what the task called or connected last; it may be gone, */
+	__u64 call_cookie; /* and is another one if it has another cookie */
+	__u32 call_read;   /* what it had read from there by then */
+	__u32 pad;
 };
 
 /* Aligned, as else it is copied byte by byte, over the stack. */

@@ -114,7 +114,6 @@ SEC("fentry/tcp_bpf_sendmsg")
 int BPF_PROG(fe_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
 	struct task_ctx *t;
-	struct sk_ctx *c;
 
 	if (!current_selected())
 		return 0;
@@ -122,11 +121,8 @@ int BPF_PROG(fe_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t siz
 	t = call_begins(sk, msg);
 	if (t && t->src.kind == SRC_BUF)
 		t->src.len = size;
-	c = t && !cfg.task_storage ? conn_find(sk) : NULL;
-	if (c) {
-		c->work = t->work;
-		c->sender = bpf_get_current_pid_tgid();
-	}
+	if (t)
+		work_lend(sk, t);
 	go();
 	return 0;
 }
@@ -134,15 +130,11 @@ int BPF_PROG(fe_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t siz
 SEC("fexit/tcp_bpf_sendmsg")
 int BPF_PROG(fx_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t size, int ret)
 {
-	struct sk_ctx *c;
+	struct task_ctx *t = current_selected() ? task_find() : NULL;
 
-	sent(sk, NULL, ret);
-	if (cfg.task_storage)
-		return 0;
-	c = conn_find(sk);
-	if (c)
-		c->sender = 0;
-	return 0;
+	if (t)
+		work_return(sk, t);
+	return sent(sk, NULL, ret);
 }
 
 /*

@@ -135,48 +135,35 @@ SEC("kprobe/tcp_bpf_sendmsg")
 int BPF_KPROBE(kp_tcp_bpf_sendmsg, struct sock *sk, struct msghdr *msg, size_t size)
 {
 	struct task_ctx *t;
-	struct sk_ctx *c;
 
 	if (!current_selected())
 		return 0;
 	t = call_begins(sk, msg, size, TASK_SENDS | TASK_RETURNS);
-	if (!t || cfg.task_storage)
-		return 0;
-	c = conn_find(sk);
-	if (c) {
-		c->work = t->work;
-		c->sender = bpf_get_current_pid_tgid();
-	}
+	if (t)
+		work_lend(sk, t);
 	return 0;
 }
 
 /* The send that returns, if it is not one that another function took over. */
-static __always_inline struct sock *sent(int ret)
+static __always_inline int sent(int ret)
 {
 	__u64 who = current_selected();
 	struct task_ctx *t = who ? task_find() : NULL;
 	struct sock *sk;
 
 	if (!t || !t->call_sk || !(t->flags & TASK_RETURNS) || t->call_number != call_now())
-		return NULL;
+		return 0;
 	sk = (struct sock *)t->call_sk;
 	t->call_sk = 0;
+	work_return(sk, t);
 	on_send(sk, &t->src, who, ret, 0);
-	return sk;
+	return 0;
 }
 
 SEC("kretprobe/tcp_bpf_sendmsg")
 int BPF_KRETPROBE(kr_tcp_bpf_sendmsg, int ret)
 {
-	struct sock *sk = sent(ret);
-	struct sk_ctx *c;
-
-	if (!sk || cfg.task_storage)
-		return 0;
-	c = conn_find(sk);
-	if (c)
-		c->sender = 0;
-	return 0;
+	return sent(ret);
 }
 
 /* int unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len) */

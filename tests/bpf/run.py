@@ -9,6 +9,7 @@ RFC 9112 allows and what sockets do to it. Needs root.
 import argparse
 import array
 import os
+import queue
 import random
 import re
 import select
@@ -24,6 +25,7 @@ from lib.tracer import BINARY, Tracer, need_root  # noqa: E402
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CASES = []
+OTHERS = queue.SimpleQueue()
 BEGUN = time.monotonic()
 IDLE_PER_OPEN = 10  # of bpf/include/parent.h
 
@@ -70,6 +72,24 @@ def exchange(ends, request, response=OK):
     receive(server, len(request))
     server.sendall(response)
     receive(client, len(response))
+
+
+def serve_others():
+    while True:
+        end, length, done = OTHERS.get()
+        receive(end, length)
+        end.sendall(OK)
+        done.set()
+
+
+def ask(ends, request, wait=lambda: None):
+    """The same, where it matters which thread serves: not the one that calls."""
+    done = threading.Event()
+    OTHERS.put((ends[1], len(request), done))
+    ends[0].sendall(request)
+    wait()
+    receive(ends[0], len(OK))
+    done.wait()
 
 
 def close(ends):
@@ -462,7 +482,7 @@ def call_in_between(name, wait=lambda listener, far: None, before=lambda: None, 
         before()
         receive(server, len(request))
         wait(listener, far[0])
-        exchange(far, call)
+        ask(far, call)
         server.sendall(OK)
 
     thread = threading.Thread(target=serve)
@@ -511,7 +531,7 @@ def who_reads_answers_from_polled_sockets_is_a_loop():
         ends, epoll = pair(), select.epoll()
         if polled:
             epoll.register(ends[0])
-        call_in_between(name, before=lambda: exchange(ends, f"GET /{name}-before HTTP/1.1\r\n\r\n".encode()))
+        call_in_between(name, before=lambda: ask(ends, f"GET /{name}-before HTTP/1.1\r\n\r\n".encode()))
         close(ends)
         expected += simple(f"/{name}-before") + called(name, not polled)
     return expected
@@ -526,11 +546,11 @@ def what_a_loop_starts_inherits_nothing():
             epoll.register(ends[0])
 
         def before():
-            exchange(ends, f"GET /{name}-before HTTP/1.1\r\n\r\n".encode())
-            exchange(helpers, f"GET /{name}-helper-idle HTTP/1.1\r\n\r\n".encode())
+            ask(ends, f"GET /{name}-before HTTP/1.1\r\n\r\n".encode())
+            ask(helpers, f"GET /{name}-helper-idle HTTP/1.1\r\n\r\n".encode())
 
         def starts(*_):
-            thread = threading.Thread(target=exchange, args=(helpers, f"GET /{name}-helper HTTP/1.1\r\n\r\n".encode()))
+            thread = threading.Thread(target=ask, args=(helpers, f"GET /{name}-helper HTTP/1.1\r\n\r\n".encode()))
             thread.start()
             thread.join()
 
@@ -552,15 +572,10 @@ def who_reads_requests_from_polled_sockets_is_a_loop():
 
 
 def on_loop(ends, request):
-    """As a loop calls, which asks for the answer when it is there; another thread serves."""
-    far = threading.Thread(target=lambda: (receive(ends[1], len(request)), ends[1].sendall(OK)))
-    far.start()
+    """As a loop calls, which asks for the answer when it is there."""
     with select.epoll() as epoll:
         epoll.register(ends[0])
-        ends[0].sendall(request)
-        epoll.poll(5)
-        receive(ends[0], len(OK))
-    far.join()
+        ask(ends, request, lambda: epoll.poll(5))
 
 
 @case
@@ -581,6 +596,54 @@ def a_loop_within_a_request():
     close(far)
     return simple("/within-far-idle") + called("within", True) + [
         ("/within-far", "GET", 200, "client", {"child_of": "/within", "spanwire.link": "thread"}), ("/within-far", "GET", 200, "server", {"child_of": "/within-far"})]
+
+
+@case
+def who_turns_away_from_its_calls_is_a_loop():
+    """What it called hangs on an epoll, which it takes it off before it reads; or it reads a request before the answer."""
+    expected = []
+    for name, turns in (("turns-not", None), ("turns-connected", "connected"), ("turns-called", "called"), ("turns-serves", "serves")):
+        first, other, known, epoll = socket.socket(), pair(), pair(), select.epoll()
+        first.settimeout(5)
+        paths = [f"/{name}-first", f"/{name}-other", f"/{name}-before"]
+        requests = [f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in paths]
+
+        def before():
+            ask(known, requests[2])
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                first.connect(listener.getsockname())
+                ends = first, listener.accept()[0]
+            if turns == "connected":
+                epoll.register(first)
+                ask(other, requests[1])
+                epoll.unregister(first)
+                ask(ends, requests[0])
+            elif turns == "called":
+                first.sendall(requests[0])
+                epoll.register(first)
+                ask(other, requests[1])
+                epoll.unregister(first)
+                OTHERS.put((ends[1], len(requests[0]), threading.Event()))
+                receive(first, len(OK))
+            elif turns == "serves":
+                first.sendall(requests[0])
+                receive(other[1], len(requests[1]))
+                other[1].sendall(OK)
+                OTHERS.put((ends[1], len(requests[0]), threading.Event()))
+                receive(first, len(OK))
+            else:
+                ask(ends, requests[0])
+                ask(other, requests[1])
+            close(ends)
+
+        if turns == "serves":
+            other[0].sendall(requests[1])
+        call_in_between(name, before=before)
+        if turns == "serves":
+            receive(other[0], len(OK))
+        close([*other, *known])
+        expected += [item for path in paths for item in simple(path)] + called(name, not turns)
+    return expected
 
 
 @case
@@ -649,6 +712,7 @@ def main():
     parser.add_argument("--binary", default=BINARY)
     arguments = parser.parse_args()
     need_root(len(CASES) + 1)
+    threading.Thread(target=serve_others, daemon=True).start()
     kept = socket.socket()
     before = pair(listener=kept)
     exchange(before, b"GET /unseen HTTP/1.1\r\n\r\n")
