@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """What tracing costs a busy nginx: its own CPU a request, bare and traced in turn, and BPF's share.
 
-    tests/benches/nginx.py SPANWIRE [ROUNDS] [--http2]
+    tests/benches/nginx.py SPANWIRE [ROUNDS] [--http2 | --page]
 
-One worker, answers of 12 bytes, wrk with 16 kept-alive connections, or h2load with four of sixteen streams each. CPU is what the scheduler says
-the worker used (/proc/PID/schedstat), which counts hooks and the kernel's work for it.
+One worker, wrk with 16 kept-alive connections, or h2load with four of sixteen streams each. Answers are 12 bytes from memory and nothing is
+logged, the least that nginx can do; with --page they are a file of 612 bytes and each is logged, as with the package's own settings. CPU is
+what the scheduler says the worker used (/proc/PID/schedstat), which counts hooks and the kernel's work for it.
 """
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -22,13 +24,13 @@ CONF = """
 worker_processes 1; daemon off; pid {0}/pid; error_log {0}/error.log;
 events {{ worker_connections 1024; }}
 http {{
-  access_log off; keepalive_requests 100000000;
+  {3} keepalive_requests 100000000;
   client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;
-  server {{ listen 127.0.0.1:{1}{2}; location / {{ return 200 "hello world\\n"; }} }}
+  server {{ listen 127.0.0.1:{1}{2}; location / {{ {4} }} }}
 }}
 """
 PORT = 21999
-HTTP2 = "--http2" in sys.argv
+HTTP2, PAGE = "--http2" in sys.argv, "--page" in sys.argv
 
 
 def load(worker, seconds=3):
@@ -62,10 +64,14 @@ def bpf_nanoseconds(process):
 
 
 def main():
-    binary, *rounds = (word for word in sys.argv[1:] if word != "--http2")
+    binary, *rounds = (word for word in sys.argv[1:] if not word.startswith("--"))
     rounds = int(rounds[0]) if rounds else 5
     scratch = Path(tempfile.mkdtemp(prefix="spanwire-bench-"))
-    (scratch / "conf").write_text(CONF.format(scratch, PORT, " http2" if HTTP2 else ""))
+    (scratch / "index.html").write_text("x" * 612)
+    scratch.chmod(0o755)
+    logs = f"sendfile on; tcp_nopush on; access_log {scratch}/access.log;" if PAGE else "access_log off;"
+    answers = f"root {scratch};" if PAGE else 'return 200 "hello world\\n";'
+    (scratch / "conf").write_text(CONF.format(scratch, PORT, " http2" if HTTP2 else "", logs, answers))
     nginx = subprocess.Popen(["nginx", "-c", str(scratch / "conf"), "-e", str(scratch / "start.log")])
     try:
         time.sleep(0.5)
@@ -97,6 +103,7 @@ def main():
         subprocess.run(["sysctl", "-q", "kernel.bpf_stats_enabled=0"], check=False)
         nginx.terminate()
         nginx.wait()
+        shutil.rmtree(scratch)  # a log of a million lines may be in it
 
 
 if __name__ == "__main__":
