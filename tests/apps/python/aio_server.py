@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
@@ -26,16 +25,6 @@ async def handle(request):
         return web.Response(status=502, text=str(error))
 
 
-async def run_background():
-    for at, path in background.paths():
-        await asyncio.sleep(max(0.0, at - time.monotonic()))
-        try:
-            await call(path)
-        except Exception as error:
-            print(f"background: {error}", flush=True)
-            await asyncio.sleep(0.2)
-
-
 async def main():
     global session
     session = ClientSession(timeout=ClientTimeout(20), connector=TCPConnector(limit=0))
@@ -44,9 +33,7 @@ async def main():
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", int(os.environ["PORT"]), backlog=256).start()
-    if NEXT and background.HZ > 0:
-        global task
-        task = asyncio.create_task(run_background())
+    task = asyncio.create_task(background.task(call))
     await asyncio.Event().wait()
 
 

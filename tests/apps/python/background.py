@@ -1,5 +1,6 @@
-"""The background caller of the Python services: a thread that calls NEXT at a steady rate by itself."""
+"""The background caller of the Python services, a thread or a task: it calls NEXT at a steady rate by itself."""
 
+import asyncio
 import os
 import threading
 import time
@@ -31,3 +32,14 @@ def start(call):
 
     if NEXT and HZ > 0:
         threading.Thread(target=run, daemon=True, name="background").start()
+
+
+async def task(call):
+    """The same on an event loop, for whoever makes it a task; `call` is a coroutine function."""
+    for at, path in paths() if NEXT else ():
+        await asyncio.sleep(max(0.0, at - time.monotonic()))
+        try:
+            await call(path)
+        except Exception as error:
+            print(f"background: {error}", flush=True)
+            await asyncio.sleep(0.2)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 
 import httpx
 from hypercorn.asyncio import serve
@@ -33,21 +32,10 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
-async def run_background():
-    for at, path in background.paths():
-        await asyncio.sleep(max(0.0, at - time.monotonic()))
-        try:
-            await call(path)
-        except Exception as error:
-            print(f"background: {error!r}", flush=True)
-            await asyncio.sleep(0.2)
-
-
 async def main():
     global client, task
     client = httpx.AsyncClient(http1=False, http2=True, timeout=20, trust_env=False)
-    if NEXT and background.HZ > 0:
-        task = asyncio.create_task(run_background())
+    task = asyncio.create_task(background.task(call))
     config = Config()
     config.bind = ["127.0.0.1:" + os.environ["PORT"]]
     config.keep_alive_max_requests = 1_000_000

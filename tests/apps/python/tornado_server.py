@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 
 from tornado.httpclient import AsyncHTTPClient
 from tornado.web import Application, RequestHandler
@@ -26,23 +25,11 @@ class Hop(RequestHandler):
             self.write(str(error))
 
 
-async def run_background():
-    for at, path in background.paths():
-        await asyncio.sleep(max(0.0, at - time.monotonic()))
-        try:
-            await call(path)
-        except Exception as error:
-            print(f"background: {error}", flush=True)
-            await asyncio.sleep(0.2)
-
-
 async def main():
     global client
     client = AsyncHTTPClient(max_clients=1000)
     Application([("/.*", Hop)]).listen(int(os.environ["PORT"]), "127.0.0.1")
-    if NEXT and background.HZ > 0:
-        global task
-        task = asyncio.create_task(run_background())
+    task = asyncio.create_task(background.task(call))
     await asyncio.Event().wait()
 
 

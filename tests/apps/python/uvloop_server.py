@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 
 import httpx
 import uvicorn
@@ -17,22 +16,11 @@ async def call(path):
     return answer.content
 
 
-async def run_background():
-    for at, path in background.paths():
-        await asyncio.sleep(max(0.0, at - time.monotonic()))
-        try:
-            await call(path)
-        except Exception as error:
-            print(f"background: {error}", flush=True)
-            await asyncio.sleep(0.2)
-
-
 async def lifespan(receive, send):
     global client, task
     await receive()
     client = httpx.AsyncClient(timeout=20, trust_env=False, limits=httpx.Limits(max_connections=256))
-    if NEXT and background.HZ > 0:
-        task = asyncio.create_task(run_background())
+    task = asyncio.create_task(background.task(call))
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})

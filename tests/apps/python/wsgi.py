@@ -1,4 +1,4 @@
-"""WSGI app for gunicorn, sync or gthread. Imported once in every worker, each of which has its background thread."""
+"""WSGI app for gunicorn and eventlet. Imported once in every worker, each of which has its background thread."""
 
 import threading
 
