@@ -13,18 +13,17 @@ static __always_inline bool req_is_open(const struct req_ref *ref)
 	return r && ref->tag && r->tag == ref->tag;
 }
 
-/* Does it hang on an epoll? Of a socket that its program has closed nothing is known. */
-static __always_inline bool is_polled(struct sock *sk, bool closed)
+static __always_inline bool is_polled(struct file *file)
 {
-	struct file *file = BPF_CORE_READ(sk, sk_socket, file);
-
-	return file ? BPF_CORE_READ(file, f_ep) && BPF_CORE_READ(file, f_ep, first) : closed;
+	return BPF_CORE_READ(file, f_ep) && BPF_CORE_READ(file, f_ep, first);
 }
 
 /* Does something else than the thread that reads it decide when a socket is read? */
 static __always_inline bool event_managed(struct sock *sk)
 {
-	return is_polled(sk, true);
+	struct file *file = BPF_CORE_READ(sk, sk_socket, file);
+
+	return !file || is_polled(file);
 }
 
 /* O_NONBLOCK of asm-generic/fcntl.h */
@@ -185,14 +184,22 @@ static __always_inline void work_turns(struct work *w, struct sock *sk, const st
 				       bool takes_up)
 {
 	struct sock *far = (struct sock *)w->call_sk;
+	struct tcp_sock *tp = (struct tcp_sock *)far;
+	bool called = w->flags & WORK_CALLED, turns;
+	struct file *file;
 
 	if (w->flags & WORK_MULTIPLEX || !far || far == sk || p->flags & PROC_WORKERS ||
 	    (__u64)BPF_CORE_READ(far, __sk_common.skc_cookie.counter) != w->call_cookie ||
 	    loops_within(w))
 		return;
-	if (is_polled(far, false) ||
-	    (takes_up && w->flags & WORK_CALLED &&
-	     BPF_CORE_READ((struct tcp_sock *)far, copied_seq) == w->call_read))
+	file = BPF_CORE_READ(far, sk_socket, file);
+	if (!file) /* closed */
+		return;
+	/* what was only connected may have become something else than HTTP/1 */
+	turns = (called || !BPF_CORE_READ(tp, bytes_sent)) && is_polled(file);
+	if (takes_up && called && BPF_CORE_READ(far, __sk_common.skc_state) == TCP_ESTABLISHED)
+		turns |= BPF_CORE_READ(tp, copied_seq) == w->call_read;
+	if (turns)
 		turns_between(w);
 }
 

@@ -601,49 +601,53 @@ def a_loop_within_a_request():
 @case
 def who_turns_away_from_its_calls_is_a_loop():
     """What it called hangs on an epoll, which it takes it off before it reads; or it reads a request before the answer."""
+
+    def polls(ends, other, request):
+        with select.epoll() as epoll:
+            epoll.register(ends[0])
+            ask(other, request)
+
+    def serves(other, request):
+        receive(other[1], len(request))
+        other[1].sendall(OK)
+
+    orders = {
+        "waits": lambda ends, other, first, second: (ask(ends, first), ask(other, second)),
+        "connected": lambda ends, other, first, second: (polls(ends, other, second), ask(ends, first)),
+        "called": lambda ends, other, first, second: ask(ends, first, lambda: polls(ends, other, second)),
+        "serves": lambda ends, other, first, second: ask(ends, first, lambda: serves(other, second)),
+    }
     expected = []
-    for name, turns in (("turns-not", None), ("turns-connected", "connected"), ("turns-called", "called"), ("turns-serves", "serves")):
-        first, other, known, epoll = socket.socket(), pair(), pair(), select.epoll()
-        first.settimeout(5)
-        paths = [f"/{name}-first", f"/{name}-other", f"/{name}-before"]
-        requests = [f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in paths]
+    for name, order in orders.items():
+        known, other = pair(), pair()
+        paths = [f"/{name}-{what}" for what in ("before", "first", "second")]
+        begins, *both = (f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in paths)
 
         def before():
-            ask(known, requests[2])
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                first.connect(listener.getsockname())
-                ends = first, listener.accept()[0]
-            if turns == "connected":
-                epoll.register(first)
-                ask(other, requests[1])
-                epoll.unregister(first)
-                ask(ends, requests[0])
-            elif turns == "called":
-                first.sendall(requests[0])
-                epoll.register(first)
-                ask(other, requests[1])
-                epoll.unregister(first)
-                OTHERS.put((ends[1], len(requests[0]), threading.Event()))
-                receive(first, len(OK))
-            elif turns == "serves":
-                first.sendall(requests[0])
-                receive(other[1], len(requests[1]))
-                other[1].sendall(OK)
-                OTHERS.put((ends[1], len(requests[0]), threading.Event()))
-                receive(first, len(OK))
-            else:
-                ask(ends, requests[0])
-                ask(other, requests[1])
+            ask(known, begins)
+            ends = pair()
+            order(ends, other, *both)
             close(ends)
 
-        if turns == "serves":
-            other[0].sendall(requests[1])
+        if name == "serves":
+            other[0].sendall(both[1])
         call_in_between(name, before=before)
-        if turns == "serves":
+        if name == "serves":
             receive(other[0], len(OK))
-        close([*other, *known])
-        expected += [item for path in paths for item in simple(path)] + called(name, not turns)
+        close([*known, *other])
+        expected += [item for path in paths for item in simple(path)] + called(name, name == "waits")
     return expected
+
+
+@case
+def who_gives_a_call_up_waits_no_longer():
+    def before():
+        ends = pair()
+        ends[0].sendall(b"GET /given-up HTTP/1.1\r\n\r\n")
+        close(ends)
+
+    call_in_between("after-giving-up", before=before)
+    return [("/given-up", "GET", None, "client")] + called("after-giving-up", True)
 
 
 @case
