@@ -15,6 +15,11 @@ use super::skel::TracerMaps;
 /// Highest host pid, plus one: `MAX_TGID` of `bpf/include/maps.h`.
 const MAX_TGID: u32 = 4 << 20;
 
+/// All slots are 8 MiB, which would count as ours while they are mapped. A part is whole pages, and no rest is left.
+const SLOTS_AT_ONCE: usize = 1024;
+const _: () = assert!(SLOTS_AT_ONCE * size_of::<open_req>() % 65536 == 0);
+const _: () = assert!(types::abi_limits::SLOTS.0 as usize % SLOTS_AT_ONCE == 0);
+
 /// Names of the kernel side's counters, in the order of `enum counter` in `abi.h`.
 const COUNTERS: [&str; 52] = [
     "ring_full_span",
@@ -209,26 +214,29 @@ impl Control {
     pub fn open_since(&self, limit: u64) -> Vec<Box<open_req>> {
         let mut old = Vec::new();
         let count = types::abi_limits::SLOTS.0 as usize;
-        let length = count * size_of::<open_req>();
-        // For this time only: its 8 MiB would count as ours as long as they are mapped.
-        let Ok(mapping) = MmapOptions::new().len(length).map_raw_read_only(&self.0.slots.as_fd()) else {
-            return old;
-        };
-        let slots = mapping.as_ptr().cast::<open_req>();
-        for slot in 0..count {
-            // SAFETY: the mapping has `count` slots of plain numbers and is aligned to a page. The BPF programs write to it
-            // meanwhile, so it is read as volatile, and what may be a mixture of two requests is not taken: its tag changed.
-            let (tag, open, after) = unsafe {
-                let tag = &raw const (*slots.add(slot)).tag;
-                let before = tag.read_volatile();
-                if before <= 1 {
-                    continue;
-                }
-                (before, Box::new(slots.add(slot).read_volatile()), tag.read_volatile())
+        let length = SLOTS_AT_ONCE * size_of::<open_req>();
+        for first in (0..count).step_by(SLOTS_AT_ONCE) {
+            let offset = (first * size_of::<open_req>()) as u64;
+            let mut part = MmapOptions::new();
+            let Ok(mapping) = part.offset(offset).len(length).map_raw_read_only(&self.0.slots.as_fd()) else {
+                break;
             };
-            let sampled = open.flags & 1 == 1; // REQ_SAMPLED
-            if tag == after && tag == open.tag && sampled && open.ev.hdr.ts < limit {
-                old.push(open);
+            let slots = mapping.as_ptr().cast::<open_req>();
+            for slot in 0..SLOTS_AT_ONCE {
+                // SAFETY: the mapping has as many slots of plain numbers and is aligned to a page. The BPF programs write to it
+                // meanwhile, so it is read as volatile, and what may be a mixture of two requests is not taken: its tag changed.
+                let (tag, open, after) = unsafe {
+                    let tag = &raw const (*slots.add(slot)).tag;
+                    let before = tag.read_volatile();
+                    if before <= 1 {
+                        continue;
+                    }
+                    (before, Box::new(slots.add(slot).read_volatile()), tag.read_volatile())
+                };
+                let sampled = open.flags & 1 == 1; // REQ_SAMPLED
+                if tag == after && tag == open.tag && sampled && open.ev.hdr.ts < limit {
+                    old.push(open);
+                }
             }
         }
         old
