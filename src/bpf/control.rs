@@ -17,8 +17,8 @@ const MAX_TGID: u32 = 4 << 20;
 
 /// All slots are 8 MiB, which would count as ours while they are mapped. A part is whole pages, and no rest is left.
 const SLOTS_AT_ONCE: usize = 1024;
-const _: () = assert!(SLOTS_AT_ONCE * size_of::<open_req>() % 65536 == 0);
-const _: () = assert!(types::abi_limits::SLOTS.0 as usize % SLOTS_AT_ONCE == 0);
+const _: () = assert!((SLOTS_AT_ONCE * size_of::<open_req>()).is_multiple_of(65536));
+const _: () = assert!((types::abi_limits::SLOTS.0 as usize).is_multiple_of(SLOTS_AT_ONCE));
 
 /// Names of the kernel side's counters, in the order of `enum counter` in `abi.h`.
 const COUNTERS: [&str; 52] = [

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, FuncProto, Struct, Typedef};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut, ProgramType};
+use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut, ProgramType, libbpf_sys};
+use nix::errno::Errno;
 use thiserror::Error;
 
 use super::control::Control;
@@ -165,7 +167,7 @@ pub(super) fn despite_signals<T>(mut load: impl FnMut() -> Result<T, String>) ->
 /// Whether programs may call `bpf_loop`. True where it cannot be probed: the load will say.
 #[must_use]
 pub fn has_loop() -> bool {
-    ProgramType::Tracepoint.is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_loop).unwrap_or(true)
+    ProgramType::Tracepoint.is_helper_supported(libbpf_sys::BPF_FUNC_loop).unwrap_or(true)
 }
 
 /// Of the kernel.
@@ -179,9 +181,50 @@ pub(super) fn release() -> (u32, u32) {
 /// Before, at the latest, a tracepoint forbids preemption by itself.
 const TRACEPOINTS_YIELD: (u32, u32) = (6, 19);
 
+/// Why an empty program cannot be hooked to a function of this kernel, if so: known before seconds of verifying, which are in vain.
+#[allow(unsafe_code)]
+fn no_trampoline(btf: &Btf<'_>) -> Option<Errno> {
+    const COUNT: usize = 2;
+    const RETURN_0: [u64; COUNT] = [0xb7, 0x95]; // r0 = 0; exit
+    let function = btf.type_by_name::<Func<'_>>("tcp_sendmsg")?;
+    let mut options = libbpf_sys::bpf_prog_load_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as _,
+        expected_attach_type: libbpf_sys::BPF_TRACE_FENTRY,
+        attach_btf_id: function.type_id().into(),
+        ..Default::default()
+    };
+    let descriptor = |raw| match Errno::result(raw) {
+        // SAFETY: the kernel has just given it to us, and nobody else knows it.
+        Ok(raw) => Ok(unsafe { OwnedFd::from_raw_fd(raw) }),
+        Err(error) => Err(error),
+    };
+    // SAFETY: the instructions are as many as is said, and all pointers outlive the calls, which keep none of them. libbpf
+    // returns the error and leaves it in errno too.
+    let hooked = descriptor(unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_TRACING,
+            c"spanwire_trial".as_ptr(),
+            c"GPL".as_ptr(),
+            RETURN_0.as_ptr().cast(),
+            COUNT as _,
+            &raw mut options,
+        )
+        .max(-1)
+    })
+    .and_then(|program| {
+        descriptor(unsafe {
+            libbpf_sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()).max(-1)
+        })
+    });
+    // A signal tells nothing of the kernel.
+    hooked.err().filter(|error| *error != Errno::EAGAIN)
+}
+
 /// Facts about this kernel that decide which programs are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kernel {
+    /// Whether, and why, functions cannot be hooked by fentry.
+    no_trampoline: Option<Errno>,
     recvmsg_args: usize,
     early_send: bool,
     bpf_sendmsg: bool,
@@ -211,9 +254,8 @@ impl Kernel {
         let bpf_sendmsg = has("tcp_bpf_sendmsg");
         let kprobes = has("register_kprobe");
         let waits = ["do_sys_poll", "core_sys_select", "do_epoll_wait"].map(has);
-        let task_storage = ProgramType::SkMsg
-            .is_helper_supported(libbpf_rs::libbpf_sys::BPF_FUNC_task_storage_get)
-            .unwrap_or(false);
+        let task_storage =
+            ProgramType::SkMsg.is_helper_supported(libbpf_sys::BPF_FUNC_task_storage_get).unwrap_or(false);
         // Before, verifiers refuse functions that are verified by themselves there; on real-time kernels what
         // helpers lock may sleep.
         let real_time = std::path::Path::new("/sys/kernel/realtime").exists();
@@ -221,6 +263,7 @@ impl Kernel {
             has("bpf_preempt_disable") && has("bpf_local_irq_save") && release() >= (6, 15) && !real_time;
         let hash_from_kprobe = btf.type_by_name::<Struct<'_>>("bpf_mem_alloc").is_some();
         Ok(Self {
+            no_trampoline: no_trampoline(&btf),
             recvmsg_args,
             early_send,
             bpf_sendmsg,
@@ -280,7 +323,9 @@ impl Tracer {
     }
 
     fn try_once(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
-        // Known before seconds of verifying, which are in vain.
+        if let Some(error) = kernel.no_trampoline.filter(|_| tier == Tier::A) {
+            return Err(format!("hooking a function: {}", error.desc()));
+        }
         if tier == Tier::B && !kernel.kprobes {
             return Err("this kernel has no kprobes".to_owned());
         }
