@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Result};
 use memmap2::{MmapOptions, MmapRaw};
@@ -14,6 +14,9 @@ use super::skel::TracerMaps;
 
 /// Highest host pid, plus one: `MAX_TGID` of `bpf/include/maps.h`.
 const MAX_TGID: u32 = 4 << 20;
+
+/// A mapping counts as ours in full: 64 KiB instead of 2 MiB.
+const PIDS_AT_ONCE: u32 = 2 * 65536;
 
 /// All slots are 8 MiB, which would count as ours while they are mapped. A part is whole pages, and no rest is left.
 const SLOTS_AT_ONCE: usize = 1024;
@@ -126,7 +129,9 @@ pub struct Control(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     /// The selection bitmap, shared with the BPF programs.
-    selected: MmapRaw,
+    selected: MapHandle,
+    /// The part of it that was looked at last, and where it begins.
+    part: Mutex<Option<(u32, MmapRaw)>>,
     slots: MapHandle,
     watched: MapHandle,
     dests: MapHandle,
@@ -137,11 +142,9 @@ struct Inner {
 
 impl Control {
     pub(super) fn new(maps: &TracerMaps<'_>, programs: Programs) -> Result<Self> {
-        let selected = MapHandle::try_from(&maps.selected)?;
-        let len = MAX_TGID as usize / 2;
-        let mapping = MmapOptions::new().len(len).map_raw(&selected.as_fd())?;
         Ok(Self(Arc::new(Inner {
-            selected: mapping,
+            selected: MapHandle::try_from(&maps.selected)?,
+            part: Mutex::default(),
             slots: MapHandle::try_from(&maps.slots)?,
             watched: MapHandle::try_from(&maps.watched)?,
             dests: MapHandle::try_from(&maps.dests)?,
@@ -151,21 +154,34 @@ impl Control {
         })))
     }
 
-    fn word(&self, pid: u32) -> Option<&AtomicU64> {
+    /// Does `with` with the word that has the bits of a pid.
+    fn word<R>(&self, pid: u32, with: impl FnOnce(&AtomicU64) -> R) -> Option<R> {
         if pid >= MAX_TGID {
             return None;
         }
-        // SAFETY: the mapping has four bits for each pid below MAX_TGID, is aligned to a page, lives as long as self,
+        let first = pid / PIDS_AT_ONCE * PIDS_AT_ONCE;
+        let mut part = self.0.part.lock().unwrap_or_else(PoisonError::into_inner);
+        if part.as_ref().is_none_or(|(begins, _)| *begins != first) {
+            let mut wanted = MmapOptions::new();
+            wanted.offset(u64::from(first) / 2).len(PIDS_AT_ONCE as usize / 2);
+            match wanted.map_raw(&self.0.selected.as_fd()) {
+                Ok(mapping) => *part = Some((first, mapping)),
+                Err(error) => {
+                    tracing::error!(pid, %error, "The selection of a process cannot be read or changed.");
+                    return None;
+                }
+            }
+        }
+        let (_, mapping) = part.as_ref()?;
+        // SAFETY: the mapping has four bits for each pid from `first` on, is aligned to a page, lives as long as `part` is locked,
         // and is only ever accessed atomically, here and by the BPF programs.
-        Some(unsafe { &*self.0.selected.as_mut_ptr().cast::<AtomicU64>().add(pid as usize / 16) })
+        Some(with(unsafe { &*mapping.as_mut_ptr().cast::<AtomicU64>().add((pid - first) as usize / 16) }))
     }
 
     fn set(&self, pid: u32, mask: u32, bits: u32) {
-        if let Some(word) = self.word(pid) {
-            let shift = pid % 16 * 4;
-            let change = |old: u64| Some(old & !(u64::from(mask) << shift) | u64::from(bits) << shift);
-            let _always = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
-        }
+        let shift = pid % 16 * 4;
+        let change = |old: u64| Some(old & !(u64::from(mask) << shift) | u64::from(bits) << shift);
+        self.word(pid, |word| word.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).ok());
     }
 
     /// Starts to look at a process.
@@ -206,7 +222,8 @@ impl Control {
     /// Whether a process is selected; forks of selected ones are without our doing.
     #[must_use]
     pub fn is_selected(&self, pid: u32) -> bool {
-        self.word(pid).is_some_and(|word| word.load(Ordering::Acquire) >> (pid % 16 * 4) & 1 == 1)
+        self.word(pid, |word| word.load(Ordering::Acquire))
+            .is_some_and(|word| word >> (pid % 16 * 4) & 1 == 1)
     }
 
     /// Requests that are open and began before `limit` (monotonic nanoseconds).

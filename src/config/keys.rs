@@ -194,7 +194,7 @@ pub(super) const KEYS: &[Key] = &[
     key("otel_traces_export.instrumentations", List, &["OTEL_EBPF_TRACES_INSTRUMENTATIONS", "BEYLA_OTEL_TRACES_INSTRUMENTATIONS"],
         "Protocols whose spans are exported; there is HTTP.").inert(),
     key("otel_traces_export.batch_max_size", Int, &["OTEL_EBPF_OTLP_TRACES_BATCH_MAX_SIZE"],
-        "Spans in one export request, at most."),
+        "Spans in one export request, at most. A request of OBI's 4096 takes 10 MiB while it is made."),
     key("otel_traces_export.queue_size", Int, &["OTEL_EBPF_OTLP_TRACES_QUEUE_SIZE"],
         "Spans that wait for the collector, at most; newer ones are dropped and counted. At least twice batch_max_size; 0 is four times."),
     key("otel_traces_export.batch_timeout", Duration, &["OTEL_EBPF_OTLP_TRACES_BATCH_TIMEOUT"],

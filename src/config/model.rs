@@ -361,7 +361,8 @@ impl Default for Traces {
             insecure_skip_verify: false,
             sampler: SamplerName::default(),
             instrumentations: INSTRUMENTATIONS.map(str::to_owned).to_vec(),
-            batch_max_size: 4096,
+            // OBI has 4096, which take 10 MiB while they become a request.
+            batch_max_size: 1024,
             queue_size: 16_384,
             // OBI waits 15 s, which lets a newcomer think that nothing works.
             batch_timeout: Span(Duration::from_millis(200)),

@@ -12,7 +12,7 @@ fn what_makes_no_sense_together_is_refused() {
         (&[("open_port", "")], "nothing to trace"),
         (&[("trace_printer", "disabled")], "no place for traces"),
         (&[("otel_traces_export.queue_size", "10")], "queue_size: `10` is less than twice"),
-        (&[("otel_traces_export.queue_size", "8191")], "queue_size"),
+        (&[("otel_traces_export.queue_size", "2047")], "queue_size"),
         (&[("otel_traces_export.batch_max_size", "0")], "batch_max_size must be at least 1"),
         (&[("otel_traces_export.backoff_max_interval", "0")], "backoff_max_interval must be more than 0"),
         (&[("otel_traces_export.client_key", "/k")], "client_certificate and client_key need each other"),
