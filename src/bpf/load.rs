@@ -324,7 +324,9 @@ impl Tracer {
 
     fn try_once(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
         if let Some(error) = kernel.no_trampoline.filter(|_| tier == Tier::A) {
-            return Err(format!("hooking a function: {}", error.desc()));
+            // ENOTSUPP is a number of the kernel's own, and what architectures without trampolines say.
+            let why = if error == Errno::UnknownErrno { "not supported" } else { error.desc() };
+            return Err(format!("hooking a function: {why}"));
         }
         if tier == Tier::B && !kernel.kprobes {
             return Err("this kernel has no kprobes".to_owned());

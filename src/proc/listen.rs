@@ -2,28 +2,26 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io::{BufRead, BufReader};
 
 use super::facts::{Facts, netns, pids};
 
-/// Rows of `/proc/net/tcp` in state LISTEN: inode → port.
-fn parse(table: &str) -> impl Iterator<Item = (u64, u16)> {
-    table.lines().skip(1).filter_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
+/// Rows of `/proc/net/tcp` in state LISTEN: inode → port. They come first (`tcp_get_idx()` of the kernel), and what follows may
+/// be every connection of the host, so that nothing is read beyond them.
+fn parse(table: impl BufRead) -> impl Iterator<Item = (u64, u16)> {
+    let rows = table.lines().map_while(Result::ok).skip(1);
+    rows.take_while(|row| row.split_ascii_whitespace().nth(3) == Some("0A")).filter_map(|row| {
+        let mut fields = row.split_ascii_whitespace();
         let local = fields.nth(1)?;
-        let state = fields.nth(1)?;
-        let inode = fields.nth(5)?;
-        if state != "0A" {
-            return None;
-        }
+        let inode = fields.nth(7)?;
         let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
         Some((inode.parse().ok()?, port))
     })
 }
 
 fn listening(pid: u32) -> HashMap<u64, u16> {
-    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    let (v4, v6) = (read("tcp"), read("tcp6"));
-    parse(&v4).chain(parse(&v6)).collect()
+    let open = |name: &str| fs::File::open(format!("/proc/{pid}/net/{name}")).ok().map(BufReader::new);
+    ["tcp", "tcp6"].into_iter().filter_map(open).flat_map(parse).collect()
 }
 
 /// Every listening port of the host: network namespace and port.
@@ -97,13 +95,13 @@ mod tests {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
                      0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 x\n   \
                      1: 0100007F:1F91 0100007F:1F90 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 x\n";
-        assert_eq!(parse(table).collect::<Vec<_>>(), [(4711, 8080)]);
+        assert_eq!(parse(table.as_bytes()).collect::<Vec<_>>(), [(4711, 8080)]);
     }
 
     proptest! {
         #[test]
         fn any_table(text in ".{0,300}") {
-            let _any = parse(&text).count();
+            let _any = parse(text.as_bytes()).count();
         }
     }
 }
