@@ -113,6 +113,7 @@ bench: build ## figures of docs/BENCHMARKS.md, as ratios of one run
 	@tests/setup test
 	@command -v wrk >/dev/null || apt-get install -y -qq --no-install-recommends wrk </dev/null
 	python3 tests/benches/nginx.py target/release/spanwire
+	python3 tests/benches/nginx.py target/release/spanwire --page
 	python3 tests/benches/nginx.py target/release/spanwire --http2
 	python3 tests/benches/proxy.py target/release/spanwire
 	cargo bench --locked --bench encode
