@@ -277,7 +277,8 @@ __separately int seg_walk(struct scratch *s)
 {
 	struct walk w = {.s = s};
 
-	if (s)
+	/* nearly always it is the next one */
+	if (s && !seg_step(0, &w))
 		bpf_loop(IOV_MAX, seg_step, &w, 0);
 	return 0;
 }

@@ -14,9 +14,10 @@
 #define ONES  0x0101010101010101ULL
 #define HIGHS 0x8080808080808080ULL
 
-#define HTTP_11	 WORD('H', 'T', 'T', 'P', '/', '1', '.', '1')
-#define HTTP_10	 WORD('H', 'T', 'T', 'P', '/', '1', '.', '0')
-#define SCAN_MAX 9000 /* lines and 64-byte steps of the longest head */
+#define HTTP_11	   WORD('H', 'T', 'T', 'P', '/', '1', '.', '1')
+#define HTTP_10	   WORD('H', 'T', 'T', 'P', '/', '1', '.', '0')
+#define SCAN_MAX   9000 /* lines and steps of SCAN_WORDS of the longest head */
+#define SCAN_WORDS 8	/* words of eight bytes, and ends of lines, that a step looks at */
 
 /* Offset of the first newline byte in a word, 8 if there is none. */
 static __always_inline __u32 newline_in(__u64 word)
@@ -56,6 +57,15 @@ static __always_inline bool request_start(struct scratch *s, __u32 n)
 			return false;
 	}
 	return false;
+}
+
+/* Of those that nearly all are, whose method need not be looked at letter by letter. */
+static __always_inline bool request_is_common(struct scratch *s, __u32 n)
+{
+	__u64 word = *(__u64 *)s->buf;
+
+	return n >= 8 && ((__u32)word == (__u32)WORD('G', 'E', 'T', ' ', 0, 0, 0, 0) ||
+			  (word & 0xffffffffffULL) == WORD('P', 'O', 'S', 'T', ' ', 0, 0, 0));
 }
 
 static __always_inline bool response_start(struct scratch *s, __u32 n)
@@ -172,6 +182,37 @@ static long digit_step(__u32 i, struct value *v)
 	return 0;
 }
 
+static __always_inline void length_is(struct head_info *h, __u64 length)
+{
+	/* RFC 9112 6.3: repeated and different is an attack or an accident */
+	if (h->has_length && h->length != length)
+		h->bad = 1;
+	h->has_length = 1;
+	h->length = length;
+}
+
+/* One space and up to seven digits, as nearly all are. */
+static __always_inline bool length_is_plain(struct scratch *s, __u32 from, __u32 to)
+{
+	const __u64 pairs = 0x000000ff000000ffULL;
+	__u32 n = to - from - 1;
+	__u64 x;
+
+	if (n - 1 > 6 || ld1(s, from) != ' ')
+		return false;
+	/* behind zeros; the first digit is in the lowest byte */
+	x = ld8(s, from + 1) << (64 - n * 8) | (ONES * '0') >> n * 8;
+	if ((x & ONES * 0xf0) != ONES * '0' || ((x + ONES * 6) & ONES * 0xf0) != ONES * '0')
+		return false;
+	x -= ONES * '0';
+	x = x * 10 + (x >> 8);
+	x = ((x & pairs) * (100 + (1000000ULL << 32)) +
+	     (x >> 16 & pairs) * (1 + (10000ULL << 32))) >>
+	    32;
+	length_is(&s->f.head, x);
+	return true;
+}
+
 __separately int length_header(struct scratch *s, __u32 from, __u32 to)
 {
 	struct value v = {.s = s, .from = from, .to = to};
@@ -180,18 +221,13 @@ __separately int length_header(struct scratch *s, __u32 from, __u32 to)
 	if (!s)
 		return 0;
 	h = &s->f.head;
-	h->last = HDR_FRAMING;
 	if (!trim(&v) || v.to - v.from > 18) {
 		h->bad = 1;
 		return 0;
 	}
 	bpf_loop(18, digit_step, &v, 0);
 	h->bad |= !!v.bad;
-	/* RFC 9112 6.3: repeated and different is an attack or an accident */
-	if (h->has_length && h->length != v.number)
-		h->bad = 1;
-	h->has_length = 1;
-	h->length = v.number;
+	length_is(h, v.number);
 	return 0;
 }
 
@@ -280,8 +316,11 @@ static __always_inline void header_line(struct scratch *s, __u32 start, __u32 le
 	word |= LOWER;
 	if ((first | 0x20) == 'c') {
 		if (len >= 15 && word == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
-		    (ld8(s, start + 7) | LOWER) == WORD('-', 'l', 'e', 'n', 'g', 't', 'h', ':'))
-			length_header(s, start + 15, start + len);
+		    (ld8(s, start + 7) | LOWER) == WORD('-', 'l', 'e', 'n', 'g', 't', 'h', ':')) {
+			h->last = HDR_FRAMING;
+			if (!length_is_plain(s, start + 15, start + len))
+				length_header(s, start + 15, start + len);
+		}
 	} else if ((first | 0x20) == 'u') {
 		if (len >= 8 && word == WORD('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')) {
 			h->is_upgrade = 1;
@@ -303,32 +342,66 @@ static __always_inline void header_line(struct scratch *s, __u32 start, __u32 le
 	}
 }
 
-/* One line of the head, or 64 bytes without a newline. */
+/*
+ * Is there nothing in the line from here on for header_line()? What counts is never dull, nor is
+ * the empty line; others may be taken for something.
+ */
+static __always_inline bool is_dull(struct scratch *s, __u32 line)
+{
+	/* white space, ends of lines, c, t, u; a bit for 64 characters each, as 'I' for a tab */
+	const __u64 first = 0x0030000900302608ULL;
+	__u64 word = ld8(s, line);
+	__u8 second = (word >> 8) | 0x20;
+
+	if (!(first >> (word & 63) & 1))
+		return true;
+	switch ((__u8)word | 0x20) {
+	case 'c': /* content-length */
+		return (ld1(s, line + 8) | 0x20) != 'l';
+	case 't': /* traceparent, tracestate, transfer-encoding */
+		return second != 'r';
+	case 'u': /* upgrade */
+		return second != 'p';
+	}
+	return false;
+}
+
+/* In a head. Verifiers are told that all ways through a step are alike from here on. */
+#define OFFSET(at) ((at)&0xffff)
+
+/* Passes over dull lines, and looks at one that is not. */
 static long scan_step(__u32 i, struct walk *w)
 {
 	struct scratch *s = w->s;
 	struct feed *f = &s->f;
-	__u32 at = f->scan, line, len;
+	__u32 at = OFFSET(f->scan), line = OFFSET(f->line), end = f->end, len;
 	bool found = false;
 
 #pragma unroll
-	for (int k = 0; k < 8; k++) {
+	for (int k = 0; k < SCAN_WORDS; k++) {
 		__u32 off;
 
-		if (at >= f->end)
+		if (at >= end)
 			break;
 		off = newline_in(ld8(s, at));
-		at += off;
-		if (off < 8) {
+		at = OFFSET(at + off);
+		if (off == 8)
+			continue;
+		if (at >= end)
+			break;
+		if (!f->head.lines || !is_dull(s, line)) {
 			found = true;
 			break;
 		}
+		f->head.last = HDR_OTHER;
+		f->head.bare |= ld1(s, at - 1) != '\r';
+		line = at = OFFSET(at + 1);
 	}
-	if (!found || at >= f->end) {
-		f->scan = at < f->end ? at : f->end;
-		return at >= f->end;
+	f->line = line;
+	if (!found) {
+		f->scan = at < end ? at : end;
+		return at >= end;
 	}
-	line = f->line;
 	len = at - line;
 	f->line = f->scan = at + 1;
 	if (len && ld1(s, at - 1) == '\r')
@@ -367,12 +440,10 @@ __separately int head_scan(struct scratch *s)
 	return 0;
 }
 
-/* Could these first `n` bytes be the beginning of a message? */
+/* Could these first `n` bytes be the beginning of a request? */
 __separately int head_plausible(struct scratch *s, __u32 n)
 {
-	if (!s)
-		return 0;
-	return s->f.is_rsp ? response_start(s, n) : request_start(s, n);
+	return s ? request_start(s, n) : 0;
 }
 
 #endif

@@ -352,7 +352,9 @@ static __always_inline long head_step(struct walk *w)
 		d->state = H1_IDLE;
 		return 0;
 	}
-	if (had < METHOD_MAX && !head_plausible(s, had + n))
+	if (had < METHOD_MAX &&
+	    !(f->is_rsp ? response_start(s, had + n)
+			: request_is_common(s, had + n) || head_plausible(s, had + n)))
 		return head_refuse(w, had + n, had);
 	f->pos += n;
 	d->head_len = had + n;
@@ -523,23 +525,17 @@ static __always_inline void body_step(struct walk *w)
 		message_end(w);
 }
 
-static long feed_step(__u32 i, struct walk *w)
+static __always_inline bool in_body(const struct dir *d)
+{
+	return d->state == H1_BODY || d->state == H1_CHUNK_DATA || d->state == H1_UNTIL_CLOSE;
+}
+
+/* Bytes that have to be read. */
+static __always_inline long read_step(struct walk *w)
 {
 	struct feed *f = &w->s->f;
 	struct dir *d = w->d;
 
-	if (f->pos >= f->len || w->c->proto != PROTO_HTTP1)
-		return 1;
-	if (d->state == H1_BODY || d->state == H1_CHUNK_DATA || d->state == H1_UNTIL_CLOSE) {
-		body_step(w);
-		return 0;
-	}
-	if (d->state == H1_SYNC && (f->pos || f->is_rsp))
-		return 1; /* only the start of a feed can be the start of a request */
-	if (!seg_find(w->s)) {
-		f->fault = 1;
-		return 1;
-	}
 	switch (d->state) {
 	case H1_SYNC:
 	case H1_IDLE:
@@ -558,6 +554,29 @@ static long feed_step(__u32 i, struct walk *w)
 	default:
 		return control_step(w);
 	}
+}
+
+/* A head, or what frames a body; and the body behind it. */
+static long feed_step(__u32 i, struct walk *w)
+{
+	struct feed *f = &w->s->f;
+	struct dir *d = w->d;
+
+	if (f->pos >= f->len || w->c->proto != PROTO_HTTP1)
+		return 1;
+	if (!in_body(d)) {
+		if (d->state == H1_SYNC && (f->pos || f->is_rsp))
+			return 1; /* only the start of a feed can be the start of a request */
+		if (!seg_find(w->s)) {
+			f->fault = 1;
+			return 1;
+		}
+		if (read_step(w) || f->pos >= f->len || w->c->proto != PROTO_HTTP1)
+			return 1;
+	}
+	if (in_body(d))
+		body_step(w);
+	return f->pos >= f->len;
 }
 
 /*

@@ -50,6 +50,12 @@ static __always_inline __u64 unix_peer_number(struct sock *sk)
 	return peer ? BPF_CORE_READ(peer, __sk_common.skc_cookie.counter) : 0;
 }
 
+/* Is there any request whose server is still to be met? */
+static __always_inline bool may_be_joined(const struct scratch *s)
+{
+	return cfg.join && s->f.can_join && joins_live;
+}
+
 /* The client's end of the connection, if it is on this host and known: its request. */
 __separately int joined(struct scratch *s, struct sk_ctx *c)
 {
@@ -57,7 +63,7 @@ __separately int joined(struct scratch *s, struct sk_ctx *c)
 	struct join *j;
 	__u64 peer;
 
-	if (!s || !c || !cfg.join || !s->f.can_join || !joins_live)
+	if (!s || !c)
 		return 0;
 	peer = c->flags & SK_UNIX ? unix_peer_number((struct sock *)s->f.sk) : 0;
 	note_server_seq(c, s->f.sk, false);

@@ -160,7 +160,8 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 	 * A proxy that hands the header on names the caller before it; the kernel has seen who
 	 * really called. A header of another trace is the program's own will.
 	 */
-	if (joined(s, c) && (!header || same16(s->join.ctx.trace_id, h->tp.ctx.trace_id))) {
+	if (may_be_joined(s) && joined(s, c) &&
+	    (!header || same16(s->join.ctx.trace_id, h->tp.ctx.trace_id))) {
 		stat_inc(STAT_JOINS);
 		span_child(ev, &s->join.ctx, s->join.trace_flags, LINK_JOINED);
 	} else if (header) {

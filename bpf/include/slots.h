@@ -92,7 +92,7 @@ __separately int slot_find(__u64 tag)
 }
 
 /* Takes any free slot: the one this CPU freed last, if there is one. */
-__separately int slot_take(__u64 tag)
+static __always_inline __u32 slot_take(__u64 tag)
 {
 	__u32 noted = slot_noted();
 	struct open_req *hot = slot_at(noted);

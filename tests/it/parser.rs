@@ -306,6 +306,9 @@ fn lines() -> impl Strategy<Value = String> {
         4 => "[a-zA-Z-]{1,12}: ?[ -~]{0,60}\r\n",
         1 => Just("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n".to_owned()),
         1 => Just("tracestate: a=1,b=2\r\n".to_owned()),
+        // like those that count, or near to them
+        2 => select(vec!["Content-Type", "Content-Language", "Connection", "User-Agent", "Upgrade-Insecure-Requests", "TE",
+            "Trailer", "Jar", "If-Match"]).prop_map(|name| format!("{name}: 1\r\n")),
         1 => (1000..6000usize).prop_map(|n| format!("cookie: {}\r\n", "c".repeat(n))),
     ];
     vec(line, 0..6).prop_map(|lines| lines.concat())
@@ -510,4 +513,67 @@ fn valid_streams_become_spans() {
         }
     }
     assert!(spans > 1200 && whole > spans / 2, "{whole} of {spans} spans are whole");
+}
+
+/// The kernel side reads what nearly all write, and all else, in two ways.
+#[test]
+fn lengths_as_they_may_be_written() {
+    let sent = |lines: &[u8], length: usize| {
+        let body = vec![b'x'; length];
+        let requests =
+            [b"POST /a HTTP/1.1\r\n", lines, b"\r\n\r\n", &body, b"GET /b HTTP/1.1\r\n\r\n"].concat();
+        let answers =
+            [b"HTTP/1.1 200 OK\r\n", lines, b"\r\n\r\n", &body, b"HTTP/1.1 204 No Content\r\n\r\n"].concat();
+        let traffic = Traffic { requests, responses: answers };
+        parser().lock().unwrap_or_else(std::sync::PoisonError::into_inner).run(
+            End::Server,
+            &traffic,
+            &Cuts::none(),
+        )
+    };
+    let good: [(&[u8], usize); 14] = [
+        (b"Content-Length: 5", 5),
+        (b"content-length:5", 5),
+        (b"CONTENT-LENGTH:  \t 5", 5),
+        (b"Content-Length:\t5", 5),
+        (b"Content-Length: 5 \t ", 5),
+        (b"Content-Length: 0000005", 5),
+        (b"Content-Length: 00000000000000005", 5),
+        (b"Content-Length: 1234", 1234),
+        (b"Content-Length: 98765", 98765),
+        (b"Content-Length: 1234567", 1_234_567),
+        (b"Content-Length: 01234567", 1_234_567),
+        (b"Content-Length: 5\r\nContent-Length: 05", 5),
+        (b"Content-Lengths: 7\r\nContent-Location: 8\r\nX: y\r\n 9\r\nContent-Length: 5", 5),
+        (b"Tra: 1\r\nupg: 2\r\n: 3\r\nContent-Length: 5", 5),
+    ];
+    for (lines, length) in good {
+        let outcome = sent(lines, length);
+        let first = format!("0 200 {length}/{length} 0 0 ");
+        let said = outcome.records.iter().any(|line| line.starts_with(&first));
+        assert!(said && !outcome.lost, "{}: {outcome:.300?}", lines.escape_ascii());
+        assert!(outcome.records.iter().any(|line| line.starts_with("1 204 0/0 0 0 ")), "{outcome:.300?}");
+    }
+    let bad: [&[u8]; 16] = [
+        b"Content-Length: ",
+        b"Content-Length:",
+        b"Content-Length: 5x",
+        b"Content-Length: x5",
+        b"Content-Length: +5",
+        b"Content-Length: -5",
+        b"Content-Length: 5:",
+        b"Content-Length: /5",
+        b"Content-Length: \xb5",
+        b"Content-Length: 5 5",
+        b"Content-Length: 5,5",
+        b"Content-Length: 0x5",
+        b"Content-Length: 9999999999999999999",
+        b"Content-Length: 5\r\nContent-Length: 6",
+        b"Content-Length: 5\r\n 6",
+        b"Content-Length: 00000005a",
+    ];
+    for lines in bad {
+        let outcome = sent(lines, 5);
+        assert!(outcome.lost, "{}: {outcome:.300?}", lines.escape_ascii());
+    }
 }
