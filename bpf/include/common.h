@@ -64,13 +64,17 @@ static __always_inline __u32 current_tgid(void)
 	return bpf_get_current_pid_tgid() >> 32;
 }
 
-/* Selection bits of the current process above its tgid; 0: not ours. The first look of a hook. */
-static __always_inline __u64 current_selected(void)
+/* Selection bits of a process above its tgid; 0: not ours. The first look of a hook. */
+static __always_inline __u64 who_is(__u32 tgid)
 {
-	__u32 tgid = current_tgid();
 	__u64 bits = tgid_selected(tgid);
 
 	return bits ? bits << 32 | tgid : 0;
+}
+
+static __always_inline __u64 current_selected(void)
+{
+	return who_is(current_tgid());
 }
 
 static __always_inline bool is_zero16(const __u8 *bytes)

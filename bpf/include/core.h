@@ -417,20 +417,33 @@ static __always_inline void send_seen(struct sock *sk, struct sk_ctx *c, const s
 	feed(sk, c, d, who, src, ret, start, gap, from, false);
 }
 
-static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret,
-				    __u32 from)
+/* State of a connection on which a send ends; NULL if there is nothing to see. */
+static __always_inline struct sk_ctx *conn_sent(struct sock *sk, __u32 tgid, int ret)
+{
+	struct sk_ctx *c = conn_get(sk, tgid, 0, ret > 0 ? ret : 0);
+
+	return c && c->proto != PROTO_NONE ? c : NULL;
+}
+
+static __always_inline void send_over(struct sock *sk, struct sk_ctx *c, const struct src *src,
+				      __u64 who, int ret, __u32 from)
 {
 	struct tcp_sock *tp = tcp_of(sk);
-	struct sk_ctx *c;
 
-	c = conn_get(sk, who, 0, ret > 0 ? ret : 0);
-	if (!c || c->proto == PROTO_NONE)
-		return;
 	if (c->inject & INJECT_FED)
 		send_ends(sk, c, src, who, tp, ret);
 	else
 		send_seen(sk, c, src, who, tp, ret, from);
 	c->inject &= ~(INJECT_FED | INJECT_TIGHT);
+}
+
+static __always_inline void on_send(struct sock *sk, const struct src *src, __u64 who, int ret,
+				    __u32 from)
+{
+	struct sk_ctx *c = conn_sent(sk, who, ret);
+
+	if (c)
+		send_over(sk, c, src, who, ret, from);
 }
 
 /* A connect begins, in the context of its caller. */

@@ -145,6 +145,22 @@ enum conn_proto {
 	PROTO_NONE, /* not HTTP, or handed off after an upgrade: look away */
 };
 
+enum src_kind {
+	SRC_NONE = 0, /* bytes that cannot be read: splice, io_uring */
+	SRC_BUF,
+	SRC_UIOV, /* struct iovec array in user memory */
+	SRC_KIOV, /* the same, copied in by the kernel */
+	SRC_KBUF, /* bytes in kernel memory */
+};
+
+/* Where the bytes of a send or recv lie in user memory. */
+struct src {
+	__u64 ptr;
+	__u64 len;  /* SRC_BUF: bytes; else: elements */
+	__u32 skip; /* SRC_KIOV: offset into the first element */
+	__u32 kind;
+};
+
 /* What the sk_msg program has to do with the socket. */
 enum inject_flag {
 	INJECT_FED = 1,	    /* it saw the send in progress: the hook behind has less to do */
@@ -197,6 +213,10 @@ struct sk_ctx {
 	__u32 orphans;	  /* given up, but still in `joins`: the server may yet read them */
 	__u32 orphan_seqs[ORPHANS];
 	__u32 begun; /* the next number that was never given out, not even by undone speculation */
+	__u64 offered_by;   /* tier C: the task whose send is in progress; 0: none was looked at */
+	struct src offered; /* ... what it is to send */
+	__u32 offered_len;
+	__u32 offered_left;	   /* ... at the last look */
 	__u32 slots[PIPELINE_MAX]; /* of the open requests, plus one, by number modulo 32 */
 };
 
@@ -230,22 +250,6 @@ struct h2_conn {
 	__u32 sure;	  /* that it is HTTP/2 */
 	__u32 pad;
 	struct note notes[2 * NOTES]; /* client's, server's; by number modulo NOTES */
-};
-
-enum src_kind {
-	SRC_NONE = 0, /* bytes that cannot be read: splice, io_uring */
-	SRC_BUF,
-	SRC_UIOV, /* struct iovec array in user memory */
-	SRC_KIOV, /* the same, copied in by the kernel */
-	SRC_KBUF, /* bytes in kernel memory */
-};
-
-/* Where the bytes of a send or recv lie in user memory. */
-struct src {
-	__u64 ptr;
-	__u64 len;  /* SRC_BUF: bytes; else: elements */
-	__u32 skip; /* SRC_KIOV: offset into the first element */
-	__u32 kind;
 };
 
 enum task_flag {

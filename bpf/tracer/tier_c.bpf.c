@@ -51,9 +51,8 @@ static __always_inline void src_of_mmsg(__u64 vector, __u64 vlen, int ret, struc
 	src_of_msg(vector + (__u64)at * (sizeof(struct umsghdr) + 8), src);
 }
 
-static __always_inline void src_of_call(int ret, struct src *src)
+static __always_inline void src_of_call(struct task_struct *task, int ret, struct src *src)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 	__u64 second, third;
 
@@ -93,29 +92,71 @@ static __always_inline void src_of_call(int ret, struct src *src)
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(tp_sock_recv, struct sock *sk, int ret, int flags)
 {
-	__u64 who = current_selected();
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 who = who_is(task->tgid);
 	struct src src = {};
 
 	if (!who)
 		return 0;
 	stay();
-	src_of_call(ret, &src);
+	src_of_call(task, ret, &src);
 	on_recv(sk, &src, who, ret, flags, 0);
 	go();
 	return 0;
 }
 
+/*
+ * What a send is offered, before it takes any: its end needs no look at the call then, which it may
+ * not have, as with io_uring, and a vector is where the kernel has it until then. The hook comes
+ * for each segment. Another task may send as soon as this one has, and before that is seen to end.
+ */
+static __always_inline void send_offers(struct sk_ctx *c, struct task_struct *task,
+					struct msghdr *msg)
+{
+	__u32 left = msg->msg_iter.count;
+
+	if (c->offered_by != (__u64)task || c->offered_left < left) {
+		src_from_iter(&msg->msg_iter, &c->offered);
+		if (c->offered.kind == SRC_BUF)
+			c->offered.len = left;
+		c->offered_len = left;
+		c->offered_by = (__u64)task;
+	}
+	c->offered_left = left;
+}
+
+static __always_inline void send_offered(struct sk_ctx *c, struct task_struct *task, int ret,
+					 struct src *src)
+{
+	if (c->offered_by != (__u64)task)
+		return;
+	if (ret <= (int)c->offered_len)
+		*src = c->offered;
+	barrier();
+	if (c->offered_by == (__u64)task)
+		c->offered_by = 0;
+	else
+		src->kind = SRC_NONE;
+}
+
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(tp_sock_send, struct sock *sk, int ret, int flags)
 {
-	__u64 who = current_selected();
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 who = who_is(task->tgid);
 	struct src src = {};
+	struct sk_ctx *c;
 
 	if (!who)
 		return 0;
 	stay();
-	src_of_call(ret, &src);
-	on_send(sk, &src, who, ret, 0);
+	c = conn_sent(sk, who, ret);
+	if (c) {
+		send_offered(c, task, ret, &src);
+		if (src.kind == SRC_NONE)
+			src_of_call(task, ret, &src);
+		send_over(sk, c, &src, who, ret, 0);
+	}
 	go();
 	return 0;
 }
@@ -124,20 +165,25 @@ int BPF_PROG(tp_sock_send, struct sock *sk, int ret, int flags)
 SEC("tp_btf/tcp_sendmsg_locked")
 int BPF_PROG(tp_tcp_send, struct sock *sk, struct msghdr *msg, struct sk_buff *skb, int size_goal)
 {
-	__u64 who = current_selected();
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 who = who_is(task->tgid);
 	struct sk_ctx *c;
 	struct src src;
 
 	if (!who)
 		return 0;
 	c = conn_find(sk);
-	if (c && (c->role != ROLE_CLIENT || c->proto == PROTO_NONE))
+	if (c && c->proto == PROTO_NONE)
 		return 0;
 	stay();
-	src_from_iter(&msg->msg_iter, &src);
-	if (src.kind == SRC_BUF)
-		src.len = msg->msg_iter.count;
-	on_send_early(sk, &src, who, msg->msg_iter.count);
+	if (c)
+		send_offers(c, task, msg);
+	if (!c || c->role == ROLE_CLIENT) {
+		src_from_iter(&msg->msg_iter, &src);
+		if (src.kind == SRC_BUF)
+			src.len = msg->msg_iter.count;
+		on_send_early(sk, &src, who, msg->msg_iter.count);
+	}
 	go();
 	return 0;
 }
