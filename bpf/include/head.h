@@ -42,23 +42,6 @@ static __always_inline bool is_tchar(__u8 c)
 
 #define METHOD_MAX 32 /* with the space behind it */
 
-/* Could these be the first bytes of a request? */
-static __always_inline bool request_start(struct scratch *s, __u32 n)
-{
-	for (__u32 i = 0; i < METHOD_MAX; i++) {
-		__u8 c;
-
-		if (i >= n)
-			return true;
-		c = s->buf[i];
-		if (c == ' ')
-			return i > 0;
-		if (!is_tchar(c))
-			return false;
-	}
-	return false;
-}
-
 /* Of those that nearly all are, whose method need not be looked at letter by letter. */
 static __always_inline bool request_is_common(struct scratch *s, __u32 n)
 {
@@ -440,10 +423,25 @@ __separately int head_scan(struct scratch *s)
 	return 0;
 }
 
+/* One character of a method, and the space behind it. */
+static long method_step(__u32 i, struct value *v)
+{
+	__u8 c = ld1(v->s, i);
+
+	if (i >= v->to || (c == ' ' && i))
+		v->bad = 0;
+	return !v->bad || !is_tchar(c);
+}
+
 /* Could these first `n` bytes be the beginning of a request? */
 __separately int head_plausible(struct scratch *s, __u32 n)
 {
-	return s ? request_start(s, n) : 0;
+	struct value v = {.s = s, .to = n, .bad = 1};
+
+	if (!s)
+		return 0;
+	bpf_loop(METHOD_MAX, method_step, &v, 0);
+	return !v.bad;
 }
 
 #endif
