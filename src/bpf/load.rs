@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Func, FuncProto, Struct, Typedef};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapHandle, OpenObject, ProgramMut, ProgramType, libbpf_sys};
+use libbpf_rs::{Link, MapHandle, OpenObject, OpenProgramMut, ProgramMut, ProgramType, libbpf_sys};
 use nix::errno::Errno;
 use thiserror::Error;
 
 use super::control::Control;
 use super::missed::Programs;
+use super::raw;
 use super::skel::{OpenTracerSkel, TracerMaps, TracerSkel, TracerSkelBuilder};
 use crate::proto::http2::huffman;
 
@@ -116,6 +117,13 @@ fn summary(trials: &[Trial]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
+/// What keeps a program attached.
+#[expect(dead_code, reason = "held to be dropped")]
+enum Hook {
+    Link(Link),
+    Raw(OwnedFd),
+}
+
 /// The loaded and attached kernel side. Detaches when dropped.
 pub struct Tracer {
     /// The tier in use.
@@ -126,11 +134,11 @@ pub struct Tracer {
     pub early_send: bool,
     /// Whether sk_msg programs know the task that sends.
     pub(super) task_storage: bool,
-    links: Vec<Link>,
+    hooks: Vec<Hook>,
     control: Control,
     data: MapHandle,
     ctl: MapHandle,
-    // Keeps maps and programs alive; declared last, so links go first.
+    // Keeps maps and programs alive; declared last, so hooks go first.
     skel: Box<TracerSkel<'static>>,
 }
 
@@ -164,6 +172,11 @@ pub(super) fn despite_signals<T>(mut load: impl FnMut() -> Result<T, String>) ->
     result
 }
 
+/// As libbpf's errors read.
+fn said(error: Errno) -> std::io::Error {
+    error.into()
+}
+
 /// Whether programs may call `bpf_loop`. True where it cannot be probed: the load will say.
 #[must_use]
 pub fn has_loop() -> bool {
@@ -182,40 +195,9 @@ pub(super) fn release() -> (u32, u32) {
 const TRACEPOINTS_YIELD: (u32, u32) = (6, 19);
 
 /// Why an empty program cannot be hooked to a function of this kernel, if so: known before seconds of verifying, which are in vain.
-#[allow(unsafe_code)]
 fn no_trampoline(btf: &Btf<'_>) -> Option<Errno> {
-    const COUNT: usize = 2;
-    const RETURN_0: [u64; COUNT] = [0xb7, 0x95]; // r0 = 0; exit
     let function = btf.type_by_name::<Func<'_>>("tcp_sendmsg")?;
-    let mut options = libbpf_sys::bpf_prog_load_opts {
-        sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as _,
-        expected_attach_type: libbpf_sys::BPF_TRACE_FENTRY,
-        attach_btf_id: function.type_id().into(),
-        ..Default::default()
-    };
-    let descriptor = |raw| match Errno::result(raw) {
-        // SAFETY: the kernel has just given it to us, and nobody else knows it.
-        Ok(raw) => Ok(unsafe { OwnedFd::from_raw_fd(raw) }),
-        Err(error) => Err(error),
-    };
-    // SAFETY: the instructions are as many as is said, and all pointers outlive the calls, which keep none of them. libbpf
-    // returns the error and leaves it in errno too.
-    let hooked = descriptor(unsafe {
-        libbpf_sys::bpf_prog_load(
-            libbpf_sys::BPF_PROG_TYPE_TRACING,
-            c"spanwire_trial".as_ptr(),
-            c"GPL".as_ptr(),
-            RETURN_0.as_ptr().cast(),
-            COUNT as _,
-            &raw mut options,
-        )
-        .max(-1)
-    })
-    .and_then(|program| {
-        descriptor(unsafe {
-            libbpf_sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()).max(-1)
-        })
-    });
+    let hooked = raw::Program::empty(function.type_id().into()).load().and_then(|empty| raw::attach(&empty));
     // A signal tells nothing of the kernel.
     hooked.err().filter(|error| *error != Errno::EAGAIN)
 }
@@ -240,8 +222,7 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn read() -> Result<Self, LoadError> {
-        let btf = Btf::from_vmlinux().map_err(|error| LoadError::NoBtf(error.to_string()))?;
+    fn read(btf: &Btf<'_>) -> Result<Self, LoadError> {
         if !has_loop() {
             return Err(LoadError::NoLoop);
         }
@@ -263,7 +244,7 @@ impl Kernel {
             has("bpf_preempt_disable") && has("bpf_local_irq_save") && release() >= (6, 15) && !real_time;
         let hash_from_kprobe = btf.type_by_name::<Struct<'_>>("bpf_mem_alloc").is_some();
         Ok(Self {
-            no_trampoline: no_trampoline(&btf),
+            no_trampoline: no_trampoline(btf),
             recvmsg_args,
             early_send,
             bpf_sendmsg,
@@ -276,14 +257,19 @@ impl Kernel {
     }
 }
 
+fn kernel_btf() -> Result<Btf<'static>, LoadError> {
+    Btf::from_vmlinux().map_err(|error| LoadError::NoBtf(error.to_string()))
+}
+
 impl Tracer {
     /// Loads the best tier that `options` allow and this kernel runs.
     pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
-        let kernel = Kernel::read()?;
+        let btf = kernel_btf()?;
+        let kernel = Kernel::read(&btf)?;
         let tiers: Vec<Tier> = options.tier.map_or_else(|| Tier::ALL.to_vec(), |tier| vec![tier]);
         let mut trials = Vec::new();
         for tier in tiers {
-            match Self::try_tier(tier, options, &kernel) {
+            match Self::try_tier(tier, options, &kernel, &btf) {
                 Ok(mut tracer) => {
                     trials.push(Trial { tier, error: None });
                     tracer.trials = trials;
@@ -297,32 +283,45 @@ impl Tracer {
 
     /// Tries every tier, leaves nothing loaded. For `spanwire check`.
     pub fn try_all(options: &LoadOptions) -> Result<Vec<Trial>, LoadError> {
-        let kernel = Kernel::read()?;
-        let trial = |tier| Trial { tier, error: Self::try_tier(tier, options, &kernel).err() };
+        let btf = kernel_btf()?;
+        let kernel = Kernel::read(&btf)?;
+        let trial = |tier| Trial { tier, error: Self::try_tier(tier, options, &kernel, &btf).err() };
         Ok(Tier::ALL.into_iter().map(trial).collect())
     }
 
     /// A name in BTF is no promise that a function can be hooked or called: what a tier can do without is left out
     /// piece by piece.
-    fn try_tier(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
-        let first = Self::try_with(tier, options, kernel);
+    fn try_tier(tier: Tier, options: &LoadOptions, kernel: &Kernel, btf: &Btf<'_>) -> Result<Self, String> {
+        let first = Self::try_with(tier, options, kernel, btf);
         let plainer =
             [Kernel { may_stay: false, ..*kernel }, Kernel { may_stay: false, waits: [false; 3], ..*kernel }];
         match &first {
             Err(error) if (tier != Tier::C || release() >= TRACEPOINTS_YIELD) && !is_denied(error) => plainer
                 .iter()
                 .filter(|plain| *plain != kernel)
-                .find_map(|plain| Self::try_with(tier, options, plain).ok())
+                .find_map(|plain| Self::try_with(tier, options, plain, btf).ok())
                 .map_or(first, Ok),
             _ => first,
         }
     }
 
-    fn try_with(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
-        despite_signals(|| Self::try_once(tier, options, kernel))
+    fn try_with(tier: Tier, options: &LoadOptions, kernel: &Kernel, btf: &Btf<'_>) -> Result<Self, String> {
+        let once = |at_once| despite_signals(|| Self::try_once(tier, options, kernel, at_once));
+        // kprobes are attached in more ways than one, which libbpf knows
+        if tier == Tier::B || !raw::has_helpers() {
+            return once(None);
+        }
+        // libbpf has a log of what the verifier says
+        once(Some(btf)).or_else(|error| if is_denied(&error) { Err(error) } else { once(None) })
     }
 
-    fn try_once(tier: Tier, options: &LoadOptions, kernel: &Kernel) -> Result<Self, String> {
+    /// With `at_once`, the BTF of the kernel, large programs are verified at the same time.
+    fn try_once(
+        tier: Tier,
+        options: &LoadOptions,
+        kernel: &Kernel,
+        at_once: Option<&Btf<'_>>,
+    ) -> Result<Self, String> {
         if let Some(error) = kernel.no_trampoline.filter(|_| tier == Tier::A) {
             // ENOTSUPP is a number of the kernel's own, and what architectures without trampolines say.
             let why = if error == Errno::UnknownErrno { "not supported" } else { error.desc() };
@@ -340,16 +339,27 @@ impl Tracer {
         let mut open = TracerSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
         configure(&mut open, tier, options, kernel)?;
         choose(&mut open, tier, kernel);
-        let mut skel = Box::new(open.load().map_err(|e| format!("loading: {e:#}"))?);
+        let large = at_once.map_or_else(|| Ok(Vec::new()), |btf| take_out(&mut open, tier, kernel, btf))?;
+        let (names, large): (Vec<_>, Vec<_>) = large.into_iter().unzip();
+        let (skel, large) = raw::load_all(&large, || open.load());
+        let mut skel = Box::new(skel.map_err(|e| format!("loading: {e:#}"))?);
+        let large: Vec<_> = names.into_iter().zip(large).collect();
 
         let data = MapHandle::try_from(&skel.maps.rb_data).map_err(|e| e.to_string())?;
         let ctl = MapHandle::try_from(&skel.maps.rb_ctl).map_err(|e| e.to_string())?;
-        let mut links = Vec::new();
+        let mut hooks = Vec::new();
         let mut loaded = Programs::default();
         for (name, program) in programs(&mut skel, tier, kernel) {
-            let link = program.attach().map_err(|e| format!("attaching {name}: {e:#}"))?;
-            links.push(link);
-            loaded.add(program);
+            if let Some((_, program)) = large.iter().find(|(of, _)| *of == name) {
+                let program = program.as_ref().map_err(|e| format!("loading {name}: {}", said(*e)))?;
+                let hook = raw::attach(program).map_err(|e| format!("attaching {name}: {}", said(e)))?;
+                hooks.push(Hook::Raw(hook));
+                loaded.add(program);
+            } else {
+                let link = program.attach().map_err(|e| format!("attaching {name}: {e:#}"))?;
+                hooks.push(Hook::Link(link));
+                loaded.add(program);
+            }
         }
         tracing::debug!(tier = tier.as_str(), ?kernel, "The kernel side is attached.");
         let control = Control::new(&skel.maps, loaded).map_err(|e| format!("maps: {e}"))?;
@@ -358,7 +368,7 @@ impl Tracer {
             trials: Vec::new(),
             early_send: tier != Tier::C || kernel.early_send,
             task_storage: kernel.task_storage,
-            links,
+            hooks,
             control,
             data,
             ctl,
@@ -390,7 +400,7 @@ impl Tracer {
 
     /// Detaches all hooks: nothing new is seen, what is in the rings can still be read.
     pub fn detach(&mut self) {
-        self.links.clear();
+        self.hooks.clear();
     }
 }
 
@@ -525,6 +535,37 @@ fn choose(open: &mut OpenTracerSkel<'_>, tier: Tier, kernel: &Kernel) {
         }
     }
     of_tier!(tier, kernel, take);
+}
+
+/// The tier's own programs, which have the parser, to be loaded at once. The object is prepared.
+fn take_out(
+    open: &mut OpenTracerSkel<'_>,
+    tier: Tier,
+    kernel: &Kernel,
+    btf: &Btf<'_>,
+) -> Result<Vec<(&'static str, raw::Program)>, String> {
+    let types = raw::prepare(open.open_object()).map_err(|e| format!("loading: {}", said(e)))?;
+    let mut all = Vec::new();
+    macro_rules! add {
+        ($($name:ident),*) => {{ $(
+            let to = target(&open.progs.$name, btf)
+                .ok_or_else(|| format!("loading {}: there is nothing to hook", stringify!($name)))?;
+            let program = raw::Program::of(&mut open.progs.$name, types, to);
+            all.push((stringify!($name), program));
+        )* }};
+    }
+    of_tier!(tier, kernel, add);
+    Ok(all)
+}
+
+/// The type of what a program is hooked to, as its section names it.
+fn target(program: &OpenProgramMut<'_>, btf: &Btf<'_>) -> Option<u32> {
+    let (kind, name) = program.section().to_str()?.split_once('/')?;
+    let id = match kind {
+        "tp_btf" => btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}"))?.type_id(),
+        _ => btf.type_by_name::<Func<'_>>(name)?.type_id(),
+    };
+    Some(id.into())
 }
 
 /// What to attach, in order.

@@ -11,6 +11,7 @@ mod load;
 mod memory;
 mod missed;
 mod probe;
+mod raw;
 mod ring;
 mod runtime;
 mod skel;
