@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::eval::{About, Expected, Kind, Report, evaluate};
 use common::load::{self, Connections, Outcome, Plan, Wire};
@@ -283,6 +283,15 @@ fn warm_up(wire: Wire, sink: &Sink, ports: &[u16], spanwire: &mut Process) -> Re
     unreachable!("numbers end later than any limit")
 }
 
+/// Seconds from `began` until the log says so: what comes later is for the services to answer.
+fn ready_after(log: &str, began: SystemTime) -> Option<f64> {
+    let line = log.lines().find(|line| line.ends_with(" Ready."))?;
+    let time = line.split_once('T')?.1.split_once('Z')?.0;
+    let at = time.split(':').try_fold(0.0, |sum, part| Some(sum * 60.0 + part.parse::<f64>().ok()?))?;
+    let began = began.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64();
+    Some((at - began).rem_euclid(86_400.0))
+}
+
 fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<String>), String> {
     let text = |e: io::Error| e.to_string();
     let dir = work_dir().map_err(text)?;
@@ -291,6 +300,7 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
     let sink = Sink::start().map_err(text)?;
     let mut tracer = None;
     let mut first = None;
+    let began = SystemTime::now();
     if !options.bare {
         let (protocol, port) =
             if scenario.http_export { ("http/protobuf", sink.http_port) } else { ("grpc", sink.grpc_port) };
@@ -373,8 +383,9 @@ fn run(scenario: &Scenario, options: &Options) -> Result<(Vec<Row>, Option<Strin
             log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
         let warned = warnings.last().map(|last| format!("; {} warnings, last: {last}", warnings.len()));
         format!(
-            "first span after {:.2} s, {} spans, spanwire used {cpu:.2} s of CPU and {:.1} MiB at most{}",
+            "first span after {:.2} s (ready after {:.2}), {} spans, spanwire used {cpu:.2} s of CPU and {:.1} MiB at most{}",
             first.unwrap_or_default().as_secs_f64(),
+            ready_after(&log, began).unwrap_or_default(),
             sink.len(),
             peak as f64 / 1024.0,
             warned.unwrap_or_default()
