@@ -151,7 +151,7 @@ pub(super) fn has_helpers() -> bool {
     thread::available_parallelism().is_ok_and(|n| n.get() > 1)
 }
 
-/// Loads all of them at once, and does `meanwhile` with it. In the order in which they are given.
+/// Loads all of them at once, and does `meanwhile` with it. What comes of each, in the order in which they are given.
 pub(super) fn load_all<T>(
     programs: &[Program],
     meanwhile: impl FnOnce() -> T,
@@ -167,11 +167,17 @@ pub(super) fn load_all<T>(
         }
         done
     };
-    thread::scope(|scope| {
-        let helpers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+    let mut all: Vec<_> = programs.iter().map(|_| Err(Errno::ECANCELED)).collect();
+    let value = thread::scope(|scope| {
+        // where no more threads may be had, this one does what is left
+        let helpers: Vec<_> =
+            (0..threads).filter_map(|_| thread::Builder::new().spawn_scoped(scope, work).ok()).collect();
         let value = meanwhile();
-        let mut all: Vec<_> = helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten().collect();
-        all.sort_by_key(|(at, _)| *at);
-        (value, all.into_iter().map(|(_, loaded)| loaded).collect())
-    })
+        let done = helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten();
+        for (at, loaded) in work().into_iter().chain(done) {
+            all[at] = loaded;
+        }
+        value
+    });
+    (value, all)
 }
