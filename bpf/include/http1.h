@@ -279,7 +279,9 @@ __separately int head_is_h2(struct scratch *s, struct sk_ctx *c, __u32 n, __u32 
 			return 0;
 		return h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST);
 	}
-	if (n >= 16 && *(__u64 *)b == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') &&
+	/* behind a request that is not answered it is none: that one would stay open for good */
+	if (n >= 16 && c->rsp_next == c->req_high &&
+	    *(__u64 *)b == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T') &&
 	    *(__u64 *)(b + 8) == WORD('T', 'P', '/', '2', '.', '0', '\r', '\n')) {
 		/* its first line ends among the bytes that came last */
 		f->pos = f->pos - seen + H2_PREFACE_LINE;

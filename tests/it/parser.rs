@@ -577,3 +577,13 @@ fn lengths_as_they_may_be_written() {
         assert!(outcome.lost, "{}: {outcome:.300?}", lines.escape_ascii());
     }
 }
+
+/// What HTTP/1 leaves open does not outlive the HTTP/2 that follows it.
+#[test]
+fn http2_behind_an_open_request() {
+    let requests =
+        b"GET /a HTTP/1.1\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\r\n\
+        PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let traffic = Traffic { requests: requests.to_vec(), responses: Vec::new() };
+    same(&traffic, &Cuts { calls: vec![1], piece: 0, taken: vec![100] }).unwrap();
+}
