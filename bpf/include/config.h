@@ -24,6 +24,8 @@ struct tracer_config {
 	__u8 stay;	    /* no preemption inside the hooks */
 	__u8 conns_in_hash; /* tier B: kprobes have no socket storage */
 	__u8 recv_flags_at; /* ... and count arguments: where tcp_recvmsg() has its flags */
+	__u8 waits_unseen;  /* no hook is on poll() and select(): see `pollers` */
+	__u8 pad[7];
 	/* comm of the threads that serve what they read, where others poll: beginnings, and their
 	 * bits */
 	__u64 worker_names[WORKER_NAMES][2];

@@ -68,6 +68,17 @@ struct {
 } task_ctxs SEC(".maps") __weak;
 
 /*
+ * Threads that were seen to wait for new connections in poll() or select(), while they had nothing
+ * to do. Only user space writes it, where no hook is on such waits.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} pollers SEC(".maps") __weak;
+
+/*
  * Open requests. An array for the same reason; a slot is taken by writing its tag. User space reads
  * it as memory: while a lookup of its is preempted, the kernel runs no kprobe program on that CPU.
  */

@@ -325,6 +325,17 @@ static __always_inline bool of_workers(struct task_struct *task)
 }
 
 /*
+ * Does the current thread wait for connections and for what comes on them at the same time? One
+ * that only accepts by poll() and serves one after the other is taken for such a loop too, unless
+ * it reads from what blocks.
+ */
+static __always_inline bool polls_for_many(const struct work *w, struct sock *sk)
+{
+	return cfg.waits_unseen && !(w->flags & WORK_MULTIPLEX) && never_blocks(sk) &&
+	       bpf_task_storage_get(&pollers, bpf_get_current_task_btf(), 0, 0);
+}
+
+/*
  * Does the current thread serve what it reads from here, and how far is that to be believed? Who
  * reads from a polled socket is an event loop. Selectors of a JVM take a socket off the epoll
  * before they let anyone read it, so there it counts whether it blocks, and if not, who reads: any
@@ -339,6 +350,7 @@ static __always_inline bool serves(struct work *w, struct sock *sk, struct proc 
 		emit_proc(EV_LOOP, tgid, 0, 0);
 	}
 	if (!(p->flags & PROC_WORKERS)) {
+		polled |= polls_for_many(w, sk);
 		if (polled)
 			turns_between(w);
 		return !polled;

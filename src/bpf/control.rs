@@ -1,7 +1,7 @@
 //! What user space may change and read in the running kernel side.
 #![allow(unsafe_code)]
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -136,6 +136,7 @@ struct Inner {
     watched: MapHandle,
     dests: MapHandle,
     listeners: MapHandle,
+    pollers: MapHandle,
     stats: MapHandle,
     programs: Programs,
 }
@@ -149,6 +150,7 @@ impl Control {
             watched: MapHandle::try_from(&maps.watched)?,
             dests: MapHandle::try_from(&maps.dests)?,
             listeners: MapHandle::try_from(&maps.listeners)?,
+            pollers: MapHandle::try_from(&maps.pollers)?,
             stats: MapHandle::try_from(&maps.spanwire_stats)?,
             programs,
         })))
@@ -268,6 +270,16 @@ impl Control {
     #[must_use]
     pub fn is_listener(&self, netns: u32, port: u16) -> bool {
         self.0.listeners.lookup(&listen_key(netns, port), MapFlags::ANY).is_ok_and(|found| found.is_some())
+    }
+
+    /// Whether a thread waits for connections in `poll()` or `select()`.
+    pub fn set_poller(&self, thread: BorrowedFd<'_>, polls: bool) -> Result<()> {
+        let key = thread.as_raw_fd().to_ne_bytes();
+        if polls {
+            self.0.pollers.update(&key, &1_u32.to_ne_bytes(), MapFlags::ANY)
+        } else {
+            self.0.pollers.delete(&key)
+        }
     }
 
     /// Forgets the destinations of processes that are gone.

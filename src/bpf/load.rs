@@ -443,6 +443,7 @@ fn configure(
     rodata.cfg.task_storage = kernel.task_storage.into();
     rodata.cfg.stay = (kernel.may_stay && (tier == Tier::A || release() >= TRACEPOINTS_YIELD)).into();
     rodata.cfg.conns_in_hash = (tier == Tier::B).into();
+    rodata.cfg.waits_unseen = (tier == Tier::C).into();
     for (i, name) in options.worker_threads.iter().take(WORKER_NAMES).enumerate() {
         let (name, mask) = beginning(name);
         rodata.cfg.worker_names[i] = name;

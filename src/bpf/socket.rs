@@ -42,6 +42,14 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     owned(fd)
 }
 
+/// A handle to a thread, since v6.9: 64f9dc3db5b1 ("pidfd: allow `pidfd_open()` on non-thread-group leaders").
+pub fn pidfd_of_thread(tid: u32) -> io::Result<OwnedFd> {
+    // PIDFD_THREAD
+    // SAFETY: as above.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, libc::O_EXCL) };
+    owned(fd)
+}
+
 /// A copy of another process's descriptor. Close it at once: the other's close() waits for ours.
 pub fn pidfd_getfd(process: BorrowedFd<'_>, fd: i32) -> io::Result<OwnedFd> {
     // SAFETY: as above.

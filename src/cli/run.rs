@@ -27,7 +27,7 @@ use crate::export::{Exporter, Printer};
 use crate::kube::{self, Cluster, Watch};
 use crate::logging;
 use crate::pipeline::{Parts, Pipeline, Recorder, spawn};
-use crate::proc::{Discovery, Places, Rules, listeners};
+use crate::proc::{Discovery, Places, Rules, Waits, listeners};
 use crate::propagation::{self, Propagation};
 use crate::runtime::Runtimes;
 use crate::selfmetrics::{Metrics, serve};
@@ -112,6 +112,9 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     let probes = RuntimeProbes::new(&tracer).context("the maps of runtime probes")?;
     discovery.set_runtimes(Runtimes::new(probes));
     discovery.probe_runtimes(config.spanwire.runtime_probes);
+    if tracer.tier == Tier::C {
+        discovery.set_waits(Waits::new(control.clone()));
+    }
     let selection = discovery.selection();
     discovery.scan();
     let discovery = Arc::new(Mutex::new(discovery));

@@ -9,7 +9,8 @@ use super::facts::{Facts, children, pids};
 use super::language::Language;
 use super::listen::Listeners;
 use super::place::{Place, Places};
-use crate::bpf::Control;
+use super::waits::Waits;
+use crate::bpf::{Control, Threads};
 use crate::config::{Glob, IntSet, Selector};
 use crate::enrich::{Basis, Naming};
 use crate::event::ProcEvent;
@@ -185,6 +186,7 @@ pub struct Discovery {
     exits: u32,
     propagation: Option<Propagation>,
     runtimes: Option<Runtimes>,
+    waits: Option<Waits>,
     /// Where the entry that selects a process does not say.
     propagate: bool,
 }
@@ -196,6 +198,7 @@ impl Discovery {
         Self {
             propagation: None,
             runtimes: None,
+            waits: None,
             propagate: false,
             rules,
             naming,
@@ -298,6 +301,12 @@ impl Discovery {
         }
     }
 
+    fn with_waits(&mut self, change: impl FnOnce(&mut Waits)) {
+        if let Some(waits) = &mut self.waits {
+            change(waits);
+        }
+    }
+
     fn with_runtimes(&mut self, change: impl FnOnce(&mut Runtimes)) {
         if let Some(runtimes) = &mut self.runtimes {
             change(runtimes);
@@ -307,7 +316,16 @@ impl Discovery {
     /// A process that is selected already has shown that it serves requests.
     fn serves(&mut self, pid: u32) {
         if let Some(facts) = Facts::read(pid).filter(|_| self.control.is_selected(pid)) {
-            self.with_runtimes(|runtimes| runtimes.serves(pid, Language::of(&facts)));
+            let language = Language::of(&facts);
+            self.with_runtimes(|runtimes| runtimes.serves(pid, language));
+            self.holds(pid, language);
+        }
+    }
+
+    /// What the threads of a process wait for matters where they may hold a request.
+    fn holds(&mut self, pid: u32, language: Language) {
+        if language.threads() == Threads::Held {
+            self.with_waits(|waits| waits.expect(pid));
         }
     }
 
@@ -324,6 +342,7 @@ impl Discovery {
         }
         self.control.deselect(pid);
         self.with_runtimes(|runtimes| runtimes.deselect(pid));
+        self.with_waits(|waits| waits.forget(pid));
         self.with(|selection| {
             // What waits for the name of its pod is not to be told if that is why it is let go.
             let waits = |live: &Live| live.waits_until.is_some_and(|until| Instant::now() < until);
@@ -341,12 +360,14 @@ impl Discovery {
         }
         let Some(facts) = Facts::read(pid) else { return };
         if self.command.contains(&pid) {
-            self.take(&facts, None);
+            let language = self.take(&facts, None);
+            self.holds(pid, language);
             return;
         }
         match self.select(&facts, known_port, listeners) {
             Some(entry) => {
                 let language = self.take(&facts, Some(&entry));
+                self.holds(pid, language);
                 if Runtimes::can_probe(language) && (known_port.is_some() || !listeners.of(pid).is_empty()) {
                     self.with_runtimes(|runtimes| runtimes.serves(pid, language));
                 }
@@ -420,9 +441,15 @@ impl Discovery {
         self.runtimes = Some(runtimes);
     }
 
+    /// From now on it is looked at what the threads of processes wait for.
+    pub fn set_waits(&mut self, waits: Waits) {
+        self.waits = Some(waits);
+    }
+
     /// What is due after a while. To be called now and then.
     pub fn tick(&mut self) {
         self.with_runtimes(Runtimes::tick);
+        self.with_waits(Waits::tick);
     }
 
     /// Whether they are to have them.
@@ -442,6 +469,7 @@ impl Discovery {
                     propagation.forked(parent, child);
                 }
                 self.with_runtimes(|runtimes| runtimes.forked(parent, child));
+                self.with_waits(|waits| waits.forked(parent, child));
                 let naming = &self.naming;
                 self.with(|selection| {
                     let born = match (selection.live.get(&parent), selection.gone.get(&parent)) {
@@ -472,6 +500,7 @@ impl Discovery {
                     propagation.executed(pid);
                 }
                 self.with_runtimes(|runtimes| runtimes.forget(pid));
+                self.with_waits(|waits| waits.executed(pid));
                 // A child that works for an open request belongs to the service that started it.
                 if !(serving && self.control.is_selected(pid)) {
                     self.evaluate(pid, None, &mut Listeners::default());
@@ -495,6 +524,7 @@ impl Discovery {
                     propagation.gone(pid);
                 }
                 self.with_runtimes(|runtimes| runtimes.forget(pid));
+                self.with_waits(|waits| waits.forget(pid));
                 self.with(|selection| selection.leave(pid));
                 self.exits += 1;
                 if self.exits.is_multiple_of(256) {

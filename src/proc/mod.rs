@@ -7,6 +7,7 @@ mod language;
 mod listen;
 mod maps;
 mod place;
+mod waits;
 
 pub use container::{Container, ContainerRef, Runtime};
 pub use discovery::{Discovery, Rules, Selection};
@@ -15,3 +16,4 @@ pub use language::Language;
 pub use listen::{Listeners, listeners};
 pub use maps::{Mapping, mappings};
 pub use place::{Place, Places};
+pub use waits::Waits;

@@ -468,7 +468,7 @@ def traceparent_rules():
     return expected + [(path, "GET", 200, side, {"not_trace_id": trace}) for path in fresh for side in ("client", "server")]
 
 
-def call_in_between(name, wait=lambda listener, far: None, before=lambda: None, blocks=False):
+def call_in_between(name, wait=lambda listener, far: None, before=lambda listener: None, blocks=False):
     """A thread takes a request up, waits, and calls where background work calls too."""
     listener, far = socket.socket(), pair()
     exchange(far, f"GET /{name}-idle HTTP/1.1\r\n\r\n".encode())
@@ -479,7 +479,7 @@ def call_in_between(name, wait=lambda listener, far: None, before=lambda: None, 
         server.settimeout(None)  # with a limit Python does not block, but polls
 
     def serve():
-        before()
+        before(listener)
         receive(server, len(request))
         wait(listener, far[0])
         ask(far, call)
@@ -492,11 +492,11 @@ def call_in_between(name, wait=lambda listener, far: None, before=lambda: None, 
     close([client, server, listener, *far])
 
 
-def on_poll(*ends):
+def on_poll(*ends, limit=0):
     waits = select.poll()
     for end in ends:
-        waits.register(end)
-    waits.poll(0)
+        waits.register(end, select.POLLIN)
+    waits.poll(limit)
 
 
 @case
@@ -517,6 +517,31 @@ def a_loop_on_poll_or_select_is_no_thread_of_a_request():
 a_loop_on_poll_or_select_is_no_thread_of_a_request.tiers = "ab"
 
 
+@case
+def who_was_seen_to_wait_for_connections_is_a_loop():
+    """In processes of their own, as these are looked at for a while only."""
+    waits = {"poll": lambda listener: on_poll(listener, limit=800),
+             "select": lambda listener: select.select([listener], [], [], 0.8),
+             "blocking": lambda listener: on_poll(listener, limit=800),
+             "nothing": lambda listener: time.sleep(0.8)}
+    children = []
+    for name, wait in waits.items():
+        child = os.fork()
+        if not child:
+            try:
+                threading.Thread(target=serve_others, daemon=True).start()
+                call_in_between(f"idle-{name}", before=wait, blocks=name == "blocking")
+            finally:
+                os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    return [item for name in waits for item in called(f"idle-{name}", name in ("blocking", "nothing"))]
+
+
+who_was_seen_to_wait_for_connections_is_a_loop.tiers = "c"
+
+
 def called(name, known):
     parents = {"child_of": f"/{name}"} if known else {"parent_span_id": None}
     return simple(f"/{name}-idle") + simple(f"/{name}") + [
@@ -531,7 +556,7 @@ def who_reads_answers_from_polled_sockets_is_a_loop():
         ends, epoll = pair(), select.epoll()
         if polled:
             epoll.register(ends[0])
-        call_in_between(name, before=lambda: ask(ends, f"GET /{name}-before HTTP/1.1\r\n\r\n".encode()))
+        call_in_between(name, before=lambda _: ask(ends, f"GET /{name}-before HTTP/1.1\r\n\r\n".encode()))
         close(ends)
         expected += simple(f"/{name}-before") + called(name, not polled)
     return expected
@@ -545,7 +570,7 @@ def what_a_loop_starts_inherits_nothing():
         if polled:
             epoll.register(ends[0])
 
-        def before():
+        def before(_):
             ask(ends, f"GET /{name}-before HTTP/1.1\r\n\r\n".encode())
             ask(helpers, f"GET /{name}-helper-idle HTTP/1.1\r\n\r\n".encode())
 
@@ -566,7 +591,7 @@ def what_a_loop_starts_inherits_nothing():
 def who_reads_requests_from_polled_sockets_is_a_loop():
     ends, epoll = pair(), select.epoll()
     epoll.register(ends[1])
-    call_in_between("requests-polled", before=lambda: exchange(ends, b"GET /requests-polled-before HTTP/1.1\r\n\r\n"))
+    call_in_between("requests-polled", before=lambda _: exchange(ends, b"GET /requests-polled-before HTTP/1.1\r\n\r\n"))
     close(ends)
     return simple("/requests-polled-before") + called("requests-polled", False)
 
@@ -623,7 +648,7 @@ def who_turns_away_from_its_calls_is_a_loop():
         paths = [f"/{name}-{what}" for what in ("before", "first", "second")]
         begins, *both = (f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in paths)
 
-        def before():
+        def before(_):
             ask(known, begins)
             ends = pair()
             order(ends, other, *both)
@@ -641,7 +666,7 @@ def who_turns_away_from_its_calls_is_a_loop():
 
 @case
 def who_gives_a_call_up_waits_no_longer():
-    def before():
+    def before(_):
         ends = pair()
         ends[0].sendall(b"GET /given-up HTTP/1.1\r\n\r\n")
         close(ends)

@@ -130,6 +130,8 @@ pub fn all() -> Vec<Scenario> {
         scenario("node-http", Loop, node_http, &["node"]),
         scenario("node-fetch", Loop, node_fetch, &["node", "node:fetch"]),
         scenario("asyncio", Loop, asyncio, &["venv:python"]),
+        scenario("asyncio-poll", Loop, asyncio_poll, &["venv:python"]),
+        scenario("mojolicious", Loop, mojolicious, &["perl:Mojolicious"]),
         scenario("uvloop", Loop, uvloop, &["venv:python"]),
         scenario("tornado", Loop, tornado, &["venv:python"]),
         scenario("gunicorn-gevent", Loop, gunicorn_gevent, &["venv:gunicorn"]),
@@ -185,27 +187,28 @@ pub fn start_limit(seconds: u64) -> Duration {
     Duration::from_secs(said.unwrap_or(seconds))
 }
 
+fn runs(command: &mut Command) -> bool {
+    command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
 impl Scenario {
     /// Why it cannot run here.
     pub fn missing(&self) -> Option<String> {
         self.needs.iter().find_map(|need| {
             let there = match need.split_once(':') {
                 Some(("venv", program)) => venv(program).exists(),
-                Some(("python", library)) => Command::new(venv("python"))
-                    .args(["-c", &format!("import {library}")])
-                    .stderr(Stdio::null())
-                    .status()
-                    .is_ok_and(|status| status.success()),
+                Some(("python", library)) => {
+                    runs(Command::new(venv("python")).args(["-c", &format!("import {library}")]))
+                }
                 Some(("fetch", app)) => return fetch(app).err().map(|e| e.to_string()),
-                Some(("ruby", library)) => Command::new(which("ruby")?)
-                    .args(["-r", library, "-e", ""])
-                    .stderr(Stdio::null())
-                    .status()
-                    .is_ok_and(|status| status.success()),
-                Some(("node", _)) => Command::new(which("node")?)
-                    .args(["-e", "process.exit(typeof fetch === 'function' ? 0 : 1)"])
-                    .status()
-                    .is_ok_and(|status| status.success()),
+                Some(("ruby", library)) => runs(Command::new(which("ruby")?).args(["-r", library, "-e", ""])),
+                Some(("perl", module)) => {
+                    runs(Command::new(which("perl")?).args([&format!("-M{module}"), "-e", ""]))
+                }
+                Some(("node", _)) => {
+                    let has_fetch = "process.exit(typeof fetch === 'function' ? 0 : 1)";
+                    runs(Command::new(which("node")?).args(["-e", has_fetch]))
+                }
                 Some(_) => php_module().is_some(),
                 None => which(need).is_some(),
             };
@@ -460,6 +463,19 @@ fn node_fetch(_: &Hop<'_>) -> io::Result<Command> {
 
 fn asyncio(_: &Hop<'_>) -> io::Result<Command> {
     Ok(python("aio_server.py"))
+}
+
+fn asyncio_poll(_: &Hop<'_>) -> io::Result<Command> {
+    let mut command = python("aio_server.py");
+    command.env("WAITS", "poll");
+    Ok(command)
+}
+
+/// A loop on poll(), as it comes without EV.
+fn mojolicious(_: &Hop<'_>) -> io::Result<Command> {
+    let mut command = Command::new(which("perl").unwrap_or_default());
+    command.arg(format!("{APPS}/perl/server.pl")).env("MOJO_REACTOR", "Mojo::Reactor::Poll");
+    Ok(command)
 }
 
 fn uvloop(_: &Hop<'_>) -> io::Result<Command> {

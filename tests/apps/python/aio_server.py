@@ -1,7 +1,10 @@
-"""aiohttp server and client on asyncio's own loop; the background caller is a task of the same loop."""
+"""aiohttp server and client on asyncio's own loop; the background caller is a task of the same loop.
+
+WAITS=poll: its selector is poll() and not epoll."""
 
 import asyncio
 import os
+import selectors
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 
@@ -37,4 +40,5 @@ async def main():
     await asyncio.Event().wait()
 
 
-asyncio.run(main())
+waits = {"poll": selectors.PollSelector}.get(os.environ.get("WAITS"), selectors.DefaultSelector)
+asyncio.SelectorEventLoop(waits()).run_until_complete(main())
