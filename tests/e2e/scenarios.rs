@@ -112,6 +112,7 @@ pub fn all() -> Vec<Scenario> {
         scenario("puma", Threads, puma, &["puma"]),
         scenario("puma-direct", Threads, puma_direct, &["puma"]),
         scenario("puma-cluster", Threads, puma_cluster, &["puma"]),
+        scenario("unicorn", Threads, unicorn, &["unicorn"]),
         Scenario {
             after_start: Some(start_php_background),
             ..scenario("apache-php", Threads, apache_php, &["apache2", "glob:libphp"])
@@ -350,6 +351,21 @@ fn puma_cluster(hop: &Hop<'_>) -> io::Result<Command> {
 fn puma_direct(hop: &Hop<'_>) -> io::Result<Command> {
     let mut command = puma(hop)?;
     command.args(["--config", &format!("{APPS}/ruby/direct.rb")]);
+    Ok(command)
+}
+
+fn unicorn(hop: &Hop<'_>) -> io::Result<Command> {
+    let config = hop.dir.join("unicorn.rb");
+    fs::write(&config, "worker_processes 2\ntimeout 30\n")?;
+    let mut command = Command::new(which("unicorn").unwrap_or_default());
+    let background = f64::from(BACKGROUND_HZ) / 2.0;
+    command
+        .args(["--listen", &format!("127.0.0.1:{}", hop.port), "--env", "production"])
+        .arg("--config-file")
+        .arg(config)
+        .arg(format!("{APPS}/ruby/config.ru"))
+        .current_dir(hop.dir)
+        .env("BG_HZ", background.to_string());
     Ok(command)
 }
 
