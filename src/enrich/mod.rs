@@ -189,6 +189,19 @@ fn title(args: &[String]) -> Option<&str> {
     (!word.is_empty() && !word.starts_with('-')).then_some(word)
 }
 
+/// Options of an interpreter whose value is an argument of its own.
+fn options_with_value(exe: &str) -> &'static [&'static str] {
+    match exe.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-') {
+        "python" | "pypy" => &["-W", "-X"],
+        "java" => &["-cp", "-classpath", "--class-path"],
+        "node" => &["-r", "--require", "--import", "--loader", "--experimental-loader"],
+        "php" => &["-S", "-t", "-d", "-c"],
+        "ruby" => &["-r", "-I", "-C"],
+        "perl" => &["-I"],
+        _ => &[],
+    }
+}
+
 /// Name of the executable; for an interpreter that of the script, module or jar it runs.
 fn service_name(facts: &Facts) -> String {
     let exe = facts.exe_name();
@@ -198,14 +211,15 @@ fn service_name(facts: &Facts) -> String {
     if let Some(title) = title(&facts.args) {
         return stem(title);
     }
+    let with_value = options_with_value(exe);
     let mut args = facts.args.get(1..).unwrap_or_default().iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "-m" | "-jar" => return args.next().map_or_else(|| exe.to_owned(), |arg| stem(arg)),
-            "-c" | "-e" => break,
-            "-cp" | "-classpath" | "--class-path" | "-r" | "--require" | "-W" | "-X" => {
+            option if with_value.contains(&option) => {
                 args.next();
             }
+            "-m" | "-jar" => return args.next().map_or_else(|| exe.to_owned(), |arg| stem(arg)),
+            "-c" | "-e" => break,
             option if option.starts_with('-') => {}
             "" => break,
             // Of Ruby: it goes on as the program.
@@ -250,6 +264,12 @@ mod tests {
         assert_eq!(name("/usr/bin/ruby3.1 /usr/bin/puma -b tcp://0.0.0.0:80"), "puma");
         assert_eq!(name("/usr/bin/ruby3.1 /usr/local/bin/bundle exec puma -t 4"), "puma");
         assert_eq!(name("/usr/bin/ruby3.1 /usr/local/bin/bundle install"), "bundle");
+        assert_eq!(name("/usr/bin/ruby3.1 -I lib -S puma"), "puma");
+        assert_eq!(name("/usr/bin/php8.2 -S 127.0.0.1:80 -t public server.php"), "server");
+        assert_eq!(name("/usr/bin/php8.2 -c /etc/php.ini cart.php"), "cart");
+        assert_eq!(name("/usr/bin/php8.2 -S 127.0.0.1:80"), "php8.2");
+        assert_eq!(name("/usr/bin/perl -I lib shop.pl daemon"), "shop");
+        assert_eq!(name("/usr/bin/node -r ./otel.js cart.js"), "cart");
     }
 
     #[test]
