@@ -5,9 +5,9 @@
 
 /*
  * Tiers A and B: a thread that waits for a new connection while it works for a request serves
- * several at once: an event loop on poll() or select(). An epoll is seen at the socket itself; its
- * waits only matter where one thread polls for others. A thread with no open request is done after
- * two lookups.
+ * several at once: an event loop. That a request came through an epoll is mostly seen at the socket
+ * itself; but some are read before they are polled for, or when they no longer are. A thread with
+ * no open request is done after two lookups.
  */
 
 #define WAIT_FDS     64
@@ -35,16 +35,14 @@ static __always_inline struct task_ctx *works_for_one(void)
 	return t;
 }
 
-static __always_inline bool listens(struct task_struct *task, __u32 fd)
+static __always_inline bool listens(struct sock *sk)
 {
-	struct sock *sk = socket_of(task, fd);
-
 	return sk && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN;
 }
 
 static __always_inline long looked_at(struct wait *w, __u32 fd)
 {
-	if (!listens(w->task, fd))
+	if (!listens(socket_of(w->task, fd)))
 		return 0;
 	turns_between(&w->t->work);
 	return 1;
@@ -123,36 +121,96 @@ static __always_inline int selects(int count, void *in)
 	return 0;
 }
 
+/* Each edge of the tree is walked down and up again. */
+#define EPOLL_STEPS (3 * WAIT_FDS)
+
+enum walk_from {
+	WALK_DOWN,
+	WALK_LEFT_DONE,
+	WALK_RIGHT_DONE,
+};
+
+/* The walk through the files of an epoll: a red-black tree, which may change meanwhile. */
+struct epoll_walk {
+	struct rb_node *at;
+	enum walk_from way;
+	__u32 found;
+};
+
+static long epoll_step(__u32 i, struct epoll_walk *w)
+{
+	struct rb_node *node = w->at, *next = NULL;
+	struct epitem *item;
+
+	if (!node)
+		return 1;
+	if (w->way == WALK_DOWN) {
+		item = (void *)node - bpf_core_field_offset(struct epitem, rbn);
+		w->found = listens(socket_behind(BPF_CORE_READ(item, ffd.file)));
+		if (w->found)
+			return 1;
+		next = BPF_CORE_READ(node, rb_left);
+	}
+	if (!next && w->way != WALK_RIGHT_DONE)
+		next = BPF_CORE_READ(node, rb_right);
+	if (next) {
+		w->at = next;
+		w->way = WALK_DOWN;
+		return 0;
+	}
+	/* the colour is in the lowest bit */
+	next = (struct rb_node *)(BPF_CORE_READ(node, __rb_parent_color) & ~3UL);
+	w->at = next;
+	w->way = next && BPF_CORE_READ(next, rb_left) == node ? WALK_LEFT_DONE : WALK_RIGHT_DONE;
+	return 0;
+}
+
+static __always_inline bool epoll_listens(__u32 epfd)
+{
+	struct file *file = file_of(bpf_get_current_task_btf(), epfd);
+	struct eventpoll *ep = file ? BPF_CORE_READ(file, private_data) : NULL;
+	struct epoll_walk w = {};
+
+	w.at = BPF_CORE_READ(ep, rbr.rb_root.rb_node);
+	bpf_loop(EPOLL_STEPS, epoll_step, &w, 0);
+	return w.found;
+}
+
 /*
  * static int do_epoll_wait(int epfd, struct epoll_event __user *events, int maxevents,
- * struct timespec64 *to): a worker that polls has left its request to others.
+ * struct timespec64 *to): a worker that polls has left its request to others. Who reads from what
+ * blocks may run a loop for the request itself.
  */
-static __always_inline int epolls(void)
+static __always_inline int epolls(__u32 epfd)
 {
 	struct task_ctx *t = works_for_one();
 
-	if (t && t->work.flags & WORK_POOL) {
+	if (!t)
+		return 0;
+	if (t->work.flags & WORK_POOL) {
 		work_leaves(&t->work);
 		stat_inc(STAT_LOOPS);
+	} else if (!(t->work.flags & WORK_BLOCKS) && epoll_listens(epfd)) {
+		turns_between(&t->work);
 	}
 	return 0;
 }
 
 SEC("fentry/do_epoll_wait")
-int BPF_PROG(fe_epoll)
+int BPF_PROG(fe_epoll, int epfd)
 {
 	if (!current_selected())
 		return 0;
 	stay();
-	epolls();
+	epolls(epfd);
 	go();
 	return 0;
 }
 
 SEC("kprobe/do_epoll_wait")
-int BPF_KPROBE(kp_epoll)
+int BPF_KPROBE(kp_epoll, int epfd)
 {
-	return epolls();
+	return epolls(epfd);
 }
 
 /* static int do_sys_poll(struct pollfd __user *ufds, unsigned int nfds, struct timespec64

@@ -300,6 +300,7 @@ impl Tracer {
                 .iter()
                 .filter(|plain| *plain != kernel)
                 .find_map(|plain| Self::try_with(tier, options, plain, btf).ok())
+                .inspect(|_| tracing::warn!(%error, "The kernel refuses a part of the kernel side, which runs without it."))
                 .map_or(first, Ok),
             _ => first,
         }

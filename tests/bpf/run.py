@@ -518,6 +518,27 @@ a_loop_on_poll_or_select_is_no_thread_of_a_request.tiers = "ab"
 
 
 @case
+def a_loop_that_reads_before_it_polls():
+    """The request itself is on no epoll; the thread waits on one meanwhile, for what else may come, or for something of its own."""
+    def on_epoll(*ends):
+        with select.epoll() as waits:
+            for end in ends:
+                waits.register(end)
+            waits.poll(0)
+
+    others = [pair() for _ in range(40)]
+    ends = [end for one in others for end in one]
+    call_in_between("epoll-own", lambda listener, far: on_epoll(*ends))
+    call_in_between("epoll-for-all", lambda listener, far: on_epoll(*ends[:40], listener, *ends[40:]))
+    call_in_between("epoll-within", lambda listener, far: on_epoll(listener), blocks=True)
+    close(ends)
+    return called("epoll-own", True) + called("epoll-for-all", False) + called("epoll-within", True)
+
+
+a_loop_that_reads_before_it_polls.tiers = "ab"
+
+
+@case
 def who_was_seen_to_wait_for_connections_is_a_loop():
     """In processes of their own, as these are looked at for a while only."""
     waits = {"poll": lambda listener: on_poll(listener, limit=800),
