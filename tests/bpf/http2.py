@@ -1821,8 +1821,12 @@ def injection(arguments):
     listener.settimeout(5)
     tracer = Tracer("--pid", str(OTHER.pid), binary=arguments.binary,
                     settings={"ebpf.context_propagation": "headers", "spanwire.claim": arguments.claim})
-    time.sleep(2)  # a program's code is searched for FIONREAD a second after it was seen
-    if (found := over_http1(listener)) != 3:
+    # a program's code is searched for FIONREAD a second after it was seen, which takes its time on an emulated CPU
+    found, limit = 0, time.monotonic() + 20
+    while found != 3 and time.monotonic() < limit:
+        time.sleep(1)
+        found = over_http1(listener)
+    if found != 3:
         problems.append(f"claims do not last: {found} of 3 requests of HTTP/1 have a header")
     streams = [Stream(arguments.seed, number) for number in range(arguments.streams)]
     for stream in streams:
