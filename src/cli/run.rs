@@ -27,7 +27,7 @@ use crate::export::{Exporter, Printer};
 use crate::kube::{self, Cluster, Watch};
 use crate::logging;
 use crate::pipeline::{Parts, Pipeline, Recorder, spawn};
-use crate::proc::{Discovery, Places, Rules, Waits, listeners};
+use crate::proc::{Discovery, Listeners, Places, Rules, Waits};
 use crate::propagation::{self, Propagation};
 use crate::runtime::Runtimes;
 use crate::selfmetrics::{Metrics, serve};
@@ -90,7 +90,8 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
     info!(tier = tracer.tier.as_str(), "The kernel side runs.");
     let control = tracer.control();
     // Listeners that are older than the hooks; newer ones tell of themselves.
-    for (netns, port) in listeners() {
+    let listeners = Listeners::of_host();
+    for (netns, port) in listeners.ports() {
         control.add_listener(netns, port).context("telling the kernel side of a listener")?;
     }
 
@@ -116,7 +117,7 @@ pub(super) fn run(loaded: Loaded, flags: &Run) -> Result<ExitCode> {
         discovery.set_waits(Waits::new(control.clone()));
     }
     let selection = discovery.selection();
-    discovery.scan();
+    discovery.scan(listeners);
     let discovery = Arc::new(Mutex::new(discovery));
     let watch = cluster.map(|(settings, cluster)| watch(settings, cluster, &discovery)).transpose()?;
 

@@ -388,8 +388,8 @@ impl Discovery {
         self.rules.select(&candidate(facts, port, &listeners, &places)).cloned()
     }
 
-    /// Looks at every process there is.
-    pub fn scan(&mut self) {
+    /// Looks at every process there is. `listeners` may be from before, as new ones tell of themselves.
+    pub fn scan(&mut self, mut listeners: Listeners) {
         let mut seen = HashSet::new();
         // Until nothing is new: what is born while we look is in no list of before.
         for _ in 0..MOST_LOOKS {
@@ -397,7 +397,6 @@ impl Discovery {
             if new.is_empty() {
                 return;
             }
-            let mut listeners = Listeners::default();
             for pid in new {
                 // A child of a selected process may be here before we heard of its fork: it is not to be let go.
                 let known = self.with(|selection| selection.live.contains_key(&pid));
@@ -405,6 +404,7 @@ impl Discovery {
                     self.evaluate(pid, None, &mut listeners);
                 }
             }
+            listeners = Listeners::default();
         }
     }
 
@@ -427,7 +427,7 @@ impl Discovery {
                 self.drop_process(pid);
             }
         }
-        self.scan();
+        self.scan(listeners);
     }
 
     /// From now on processes that are selected are given headers, by default if `always`.

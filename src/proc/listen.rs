@@ -1,10 +1,10 @@
 //! Which TCP ports are listened on, and by whom.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 
-use super::facts::{Facts, netns, pids};
+use super::facts::{netns, pids};
 
 /// Rows of `/proc/net/tcp` in state LISTEN: inode → port. They come first (`tcp_get_idx()` of the kernel), and what follows may
 /// be every connection of the host, so that nothing is read beyond them.
@@ -24,25 +24,27 @@ fn listening(pid: u32) -> HashMap<u64, u16> {
     ["tcp", "tcp6"].into_iter().filter_map(open).flat_map(parse).collect()
 }
 
-/// Every listening port of the host: network namespace and port.
-#[must_use]
-pub fn listeners() -> Vec<(u32, u16)> {
-    let mut seen = HashSet::new();
-    let mut all = Vec::new();
-    for pid in pids() {
-        let Some(facts) = Facts::read(pid) else { continue };
-        if facts.netns != 0 && seen.insert(facts.netns) {
-            all.extend(listening(pid).into_values().map(|port| (facts.netns, port)));
-        }
-    }
-    all
-}
-
-/// Who listens on what, read once for each network: a table is long where many connections were.
+/// Who listens on what, read once for each network: behind its listeners the kernel looks for the first connection, and it
+/// has room for many.
 #[derive(Debug, Default)]
 pub struct Listeners(HashMap<u32, HashMap<u64, u16>>);
 
 impl Listeners {
+    /// Of all networks in which a process is.
+    #[must_use]
+    pub fn of_host() -> Self {
+        let mut all = Self::default();
+        for pid in pids() {
+            all.network_of(pid);
+        }
+        all
+    }
+
+    /// Every listening port: network namespace and port.
+    pub fn ports(&self) -> impl Iterator<Item = (u32, u16)> {
+        self.0.iter().flat_map(|(netns, ports)| ports.values().map(|port| (*netns, *port)))
+    }
+
     fn network_of(&mut self, pid: u32) -> Option<&HashMap<u64, u16>> {
         Some(self.0.entry(netns(pid)?).or_insert_with(|| listening(pid)))
     }

@@ -13,7 +13,7 @@ pub use container::{Container, ContainerRef, Runtime};
 pub use discovery::{Discovery, Rules, Selection};
 pub use facts::{Facts, netns};
 pub use language::Language;
-pub use listen::{Listeners, listeners};
+pub use listen::Listeners;
 pub use maps::{Mapping, mappings};
 pub use place::{Place, Places};
 pub use waits::Waits;
