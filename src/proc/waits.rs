@@ -31,6 +31,9 @@ const MOST_THREADS: usize = 64;
 /// Descriptors of a wait that are looked at.
 const MOST_FDS: u64 = 1024;
 
+/// Sockets of a wait that are copied: what a program listens on it opens first.
+const MOST_COPIES: usize = 16;
+
 /// Looks at the processes whose threads may hold a request.
 #[derive(Debug)]
 pub struct Waits {
@@ -124,12 +127,13 @@ fn any_listens(pid: u32, descriptors: &[i32]) -> bool {
         link.is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
     };
     let Ok(process) = socket::pidfd_open(pid) else { return false };
-    descriptors.iter().any(|fd| {
-        // Of nothing but sockets a copy is made: to close another's device may do something.
-        let copy = is_socket(*fd).then(|| socket::pidfd_getfd(process.as_fd(), *fd));
-        copy.is_some_and(|copy| {
-            copy.is_ok_and(|copy| getsockopt(&copy, sockopt::AcceptConn).unwrap_or(false))
-        })
+    let mut lowest_first = descriptors.to_vec();
+    lowest_first.sort_unstable();
+    // Of nothing but sockets a copy is made: to close another's device may do something. And of as few as can be: a
+    // close() of the program's waits for ours.
+    lowest_first.into_iter().filter(|fd| is_socket(*fd)).take(MOST_COPIES).any(|fd| {
+        socket::pidfd_getfd(process.as_fd(), fd)
+            .is_ok_and(|copy| getsockopt(&copy, sockopt::AcceptConn).unwrap_or(false))
     })
 }
 
