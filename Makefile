@@ -30,7 +30,8 @@ test: build ## unit, property, BPF and end-to-end tests; without root what can b
 	@tests/setup test || echo "skipped: what needs the missing packages"
 	cargo test --release --locked --lib --test it --test rig
 	@if [ "$$(id -u)" = 0 ]; then \
-		python3 tests/bpf/run.py && python3 tests/bpf/http2.py && python3 tests/bpf/runtimes.py && python3 tests/bpf/workers.py && python3 tests/bpf/lacks.py && python3 tests/bpf/namespaces.py && $(MAKE) --no-print-directory propagation && \
+		for rig in run http2 runtimes grpc_core workers lacks namespaces; do python3 tests/bpf/$$rig.py || exit 1; done && \
+		$(MAKE) --no-print-directory propagation && \
 		cargo test --release --locked --test e2e -- $(E2E); \
 	else \
 		echo "skipped 3 suites (tests/bpf, tests/propagation, tests/e2e): loading BPF needs root"; \

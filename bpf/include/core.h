@@ -466,7 +466,8 @@ static __always_inline void on_connect(struct sock *sk)
 	c->inject = INJECT_TRUSTED;
 	c->connect_ns = bpf_ktime_get_ns();
 	conn_addresses(sk, c);
-	w = work_find(c);
+	/* a thread of gRPC's core connects for another's call too */
+	w = p->flags & PROC_CORE ? NULL : work_find(c);
 	if (w)
 		work_calls(w, c, sk, p, false);
 	ctx_current(w, c, NULL, tgid, p, DEST_CALLED_IDLE | DEST_CONNECTED_IDLE, &parent);

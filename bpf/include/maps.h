@@ -6,7 +6,7 @@
 
 /*
  * Maps are shared by all objects of the unit, hence __weak: the linker folds the copies.
- * None but one is an LRU: an eviction would lose a request or a reason not to link.
+ * None but two are LRUs: an eviction would lose a request or a reason not to link.
  */
 
 #define MAX_TGID 4194304
@@ -119,6 +119,18 @@ struct {
 	__type(value, struct join);
 } joins SEC(".maps") __weak;
 
+/*
+ * By tag: streams that are about to be written, where a runtime probe tells who began the call.
+ * Deleted when the stream is; it may never be, so this forgets by itself too. A call that it forgot
+ * has no parent.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct begun_call);
+} begun_calls SEC(".maps") __weak;
+
 /* Received traceparent -> the open request that carried it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -165,8 +177,8 @@ struct {
 } h2_conns SEC(".maps") __weak;
 
 /*
- * The same for unix sockets, whose end no tier but B sees: the one map that forgets by itself. A
- * connection that it forgot is left alone.
+ * The same for unix sockets, whose end no tier but B sees: it forgets by itself. A connection that
+ * it forgot is left alone.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -178,16 +178,34 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 /* The request that a call is made for, into s->parent. */
 __separately int caller_of(struct scratch *s, struct sk_ctx *c, struct proc *p)
 {
+	struct begun_call *begun;
 	struct sock *sk;
 	struct work *w;
+	__u64 tag;
 
 	if (!s || !c || !p)
 		return 0;
 	sk = (struct sock *)s->f.sk;
-	w = s->f.select & SELECT_THREADS ? work_get(c) : work_find(c);
-	if (w)
-		work_calls(w, c, sk, p, true);
+	tag = req_tag(c->cookie, s->f.stream);
+	begun = p->flags & PROC_CORE && c->proto == PROTO_HTTP2
+		    ? bpf_map_lookup_elem(&begun_calls, &tag)
+		    : NULL;
+	if (begun) {
+		/* who writes a stream may be anyone, who began the call is not */
+		w = &begun->work;
+		sk = NULL;
+	} else {
+		w = s->f.select & SELECT_THREADS ? work_get(c) : work_find(c);
+		if (w)
+			work_calls(w, c, sk, p, true);
+	}
 	ctx_current(w, c, sk, s->f.tgid, p, DEST_CALLED_IDLE, &s->parent);
+	if (begun) {
+		/* forgotten meanwhile, it may be another's */
+		if (begun->tag != tag)
+			s->parent.found = 0;
+		bpf_map_delete_elem(&begun_calls, &tag);
+	}
 	if (!proc_open(p) && !s->parent.found)
 		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
 	return 0;
@@ -373,6 +391,11 @@ static __always_inline void task_takes_up(struct scratch *s, struct sk_ctx *c, s
 
 	if (!(s->f.select & SELECT_THREADS) || c->flags & SK_EVENTS)
 		return;
+	/* any thread of gRPC's core reads for all others, whatever it works for itself */
+	if (c->proto == PROTO_HTTP2 && p->flags & PROC_CORE) {
+		c->flags |= SK_EVENTS;
+		return;
+	}
 	t = task_get();
 	if (!t)
 		return;
@@ -424,9 +447,11 @@ __separately int request_begin(struct scratch *s, struct sk_ctx *c)
 	c->begun = s->f.stream + 1;
 	proc = proc_of(c, s->f.tgid);
 	p = proc_at(proc - 1);
-	hint = c->proto == PROTO_HTTP2 ? c->slots[s->f.stream % PIPELINE_MAX] : 0;
 	if (!proc || !p)
 		return 0;
+	/* a probe knows of a stream no more than the tag */
+	hint = c->proto == PROTO_HTTP2 &&
+	       (p->flags & PROC_CORE || c->slots[s->f.stream % PIPELINE_MAX]);
 	/* of several only the first could be told from what leads to the connection */
 	if (p->flags & PROC_HANDS && c->proto != PROTO_HTTP2 && s->f.stream == c->rsp_next)
 		slot = slot_take_at(c->cookie, ref.tag);

@@ -48,6 +48,12 @@ struct trace_ctx {
 	__u8 span_id[8];
 } __attribute__((aligned(8)));
 
+/* A call whose stream may be written by another thread than the one that began it. */
+struct begun_call {
+	__u64 tag; /* of the stream's request */
+	struct work work;
+};
+
 /* What a call inherits from an open server request. */
 struct parent {
 	struct trace_ctx ctx;
@@ -283,6 +289,7 @@ enum proc_flag {
 	PROC_HANDS = 2,	  /* its threads hand requests over: these are placed by cookie */
 	PROC_WORKERS = 4, /* WATCH_WORKERS */
 	PROC_FORGETS = 8, /* a destination could not be kept */
+	PROC_CORE = 16,	  /* gRPC's core tells who begins a call: see `begun_calls` */
 };
 
 /* A selected process, as the kernel side sees it. */

@@ -1,29 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
-#define BY_KPROBE
-#include "parent.h"
-#include "files.h"
-
-/*
- * An object of its own, on the maps of the tracer: what a runtime does with a request in its own
- * memory, seen where it enters a library.
- */
-const volatile struct tracer_config cfg = {};
+#include "runtime.h"
 
 #define TCP_INFO_ 11
-
-/*
- * Attached nowhere: user space runs it, with a tgid. The requests of the process lie where the
- * cookie of their connection leads to from now on.
- */
-SEC("raw_tp")
-int rt_hands(struct bpf_raw_tracepoint_args *ctx)
-{
-	struct proc *p = proc_at(proc_find(ctx->args[0]) - 1);
-
-	if (p)
-		__sync_fetch_and_or(&p->flags, PROC_HANDS);
-	return 0;
-}
 
 /* The request that is open on a connection, in what was placed by its cookie. */
 static __always_inline struct open_req *req_placed(__u64 cookie, struct req_ref *ref)
@@ -43,17 +21,6 @@ static __always_inline struct open_req *req_placed(__u64 cookie, struct req_ref 
 	return NULL;
 }
 
-/* The number that the request's connection has in tags. */
-static __always_inline __u64 cookie_of(struct sock *sk)
-{
-	struct sk_ctx *c;
-
-	if (!cfg.conns_in_hash)
-		return BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
-	c = conn_find(sk);
-	return c ? c->cookie : 0;
-}
-
 /*
  * puma reads requests on one thread and serves them on others. A worker asks for the state of the
  * connection before it calls the application, to leave out clients that have gone (5.0 and newer,
@@ -63,7 +30,6 @@ static __always_inline int looked_at(int fd, int level, int option)
 {
 	struct req_ref ref = {};
 	struct open_req *r;
-	struct task_ctx *t;
 	struct sock *sk;
 	__u64 who, cookie;
 
@@ -79,14 +45,8 @@ static __always_inline int looked_at(int fd, int level, int option)
 	r = req_placed(cookie, &ref);
 	if (!r)
 		return 0;
-	t = task_get();
-	if (!t || t->work.cur.tag == ref.tag)
-		return 0;
-	work_leaves(&t->work);
-	t->work.flags |= WORK_HANDED;
-	t->work.cur = ref;
-	__sync_fetch_and_or(&r->flags, REQ_HELD);
-	stat_inc(STAT_HANDED);
+	if (takes_over(&ref))
+		__sync_fetch_and_or(&r->flags, REQ_HELD);
 	return 0;
 }
 

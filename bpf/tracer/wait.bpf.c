@@ -22,7 +22,10 @@ struct wait {
 	__u32 word;
 };
 
-/* State of the current thread, if it is thought to work for one request. */
+/*
+ * State of the current thread, if it is thought to work for one request. What a probe has told of
+ * it holds whatever it waits for: gRPC's core waits on any thread for all there is.
+ */
 static __always_inline struct task_ctx *works_for_one(void)
 {
 	struct task_ctx *t;
@@ -30,7 +33,7 @@ static __always_inline struct task_ctx *works_for_one(void)
 	if (!(current_selected() >> 32 & SELECT_THREADS))
 		return NULL;
 	t = task_find();
-	if (!t || t->work.flags & WORK_MULTIPLEX || !req_is_open(&t->work.cur))
+	if (!t || t->work.flags & (WORK_MULTIPLEX | WORK_HANDED) || !req_is_open(&t->work.cur))
 		return NULL;
 	return t;
 }

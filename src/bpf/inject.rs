@@ -58,6 +58,7 @@ impl Injector {
         );
         share!(
             tracestates,
+            begun_calls,
             pollers,
             h2_conns,
             h2_unix_conns,

@@ -3,6 +3,7 @@
 //! | runtime | what | probe | what it tells |
 //! |---|---|---|---|
 //! | Ruby | puma hands requests from its reactor to its workers | `getsockopt()` | who asks for the `TCP_INFO` of a connection serves what is open on it |
+//! | Ruby | gRPC's core reads and writes streams on any thread | calls and streams of the core | who takes a call's message serves it, who begins a call makes it |
 //!
 //! Only processes that serve requests have probes: one costs its process a trap whenever it is passed.
 
@@ -26,24 +27,24 @@ pub struct Runtimes {
     enabled: bool,
     processes: HashMap<u32, Process>,
     /// Children of those, and when they were started.
-    born: HashMap<u32, (Instant, RuntimeProbe)>,
+    born: HashMap<u32, (Instant, Language)>,
     /// What was warned of.
     told: HashSet<String>,
 }
 
-/// A process that a probe is of use for.
+/// A process that probes are of use for.
 #[derive(Debug)]
 struct Process {
-    probe: RuntimeProbe,
+    language: Language,
     selected: bool,
-    attached: Option<Attached>,
+    attached: HashMap<RuntimeProbe, Attached>,
 }
 
-/// What helps in a process whose requests one thread reads for others.
-fn probe_of(language: Language) -> Option<RuntimeProbe> {
+/// What helps in a process of which one thread reads requests for others.
+fn probes_of(language: Language) -> &'static [RuntimeProbe] {
     match language {
-        Language::Ruby => Some(RuntimeProbe::Getsockopt),
-        _ => None,
+        Language::Ruby => &[RuntimeProbe::Getsockopt, RuntimeProbe::GrpcCore],
+        _ => &[],
     }
 }
 
@@ -57,7 +58,7 @@ impl Runtimes {
     /// Whether there is a probe for the language at all.
     #[must_use]
     pub fn can_probe(language: Language) -> bool {
-        probe_of(language).is_some()
+        !probes_of(language).is_empty()
     }
 
     /// Whether there are to be any.
@@ -72,32 +73,32 @@ impl Runtimes {
     /// A selected process serves requests: it listens, or has read one from a socket that it waits for together with
     /// others.
     pub fn serves(&mut self, pid: u32, language: Language) {
-        if let Some(probe) = probe_of(language) {
-            self.add(pid, probe);
+        if Self::can_probe(language) {
+            self.add(pid, language);
         }
     }
 
-    fn add(&mut self, pid: u32, probe: RuntimeProbe) {
+    fn add(&mut self, pid: u32, language: Language) {
         self.born.remove(&pid);
-        self.processes.entry(pid).or_insert(Process { probe, selected: true, attached: None });
+        self.processes.entry(pid).or_insert(Process { language, selected: true, attached: HashMap::new() });
         self.settle(pid);
     }
 
     /// A selected process started another.
     pub fn forked(&mut self, parent: u32, child: u32) {
         if let Some(process) = self.processes.get(&parent).filter(|process| process.selected) {
-            self.born.insert(child, (Instant::now(), process.probe));
+            self.born.insert(child, (Instant::now(), process.language));
         }
     }
 
     /// Looks at what was started a while ago. To be called now and then.
     pub fn tick(&mut self) {
-        let stays = |(pid, (since, probe)): (&u32, &(Instant, RuntimeProbe))| {
-            (since.elapsed() >= BIRTH).then_some((*pid, *probe))
+        let stays = |(pid, (since, language)): (&u32, &(Instant, Language))| {
+            (since.elapsed() >= BIRTH).then_some((*pid, *language))
         };
         let grown: Vec<_> = self.born.iter().filter_map(stays).collect();
-        for (pid, probe) in grown {
-            self.add(pid, probe);
+        for (pid, language) in grown {
+            self.add(pid, language);
         }
     }
 
@@ -124,22 +125,25 @@ impl Runtimes {
     fn settle(&mut self, pid: u32) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         if !(self.enabled && process.selected) {
-            process.attached = None;
+            process.attached.clear();
             return;
         }
-        if process.attached.is_some() {
-            return;
-        }
-        match attach(&mut self.probes, process.probe, pid) {
-            Ok(attached) => {
-                debug!(pid, probe = ?process.probe, "A process has a runtime probe.");
-                process.attached = Some(attached);
+        for probe in probes_of(process.language) {
+            if process.attached.contains_key(probe) {
+                continue;
             }
-            // One that has ended meanwhile is nothing to warn of.
-            Err(reason) if Facts::read(pid).is_some() && self.told.insert(reason.clone()) => {
-                warn!(pid, %reason, "No runtime probe: calls of its thread pool may have no parent.");
+            match attach(&mut self.probes, *probe, pid) {
+                Ok(Some(attached)) => {
+                    debug!(pid, ?probe, "A process has a runtime probe.");
+                    process.attached.insert(*probe, attached);
+                }
+                Ok(None) => {}
+                // One that has ended meanwhile is nothing to warn of.
+                Err(reason) if Facts::read(pid).is_some() && self.told.insert(reason.clone()) => {
+                    warn!(pid, %reason, "No runtime probe: calls of its thread pool may have no parent.");
+                }
+                Err(_) => {}
             }
-            Err(_) => {}
         }
     }
 
@@ -150,17 +154,50 @@ impl Runtimes {
     }
 }
 
-fn attach(probes: &mut RuntimeProbes, probe: RuntimeProbe, pid: u32) -> Result<Attached, String> {
-    let function = match probe {
-        RuntimeProbe::Getsockopt => "getsockopt",
-    };
+/// `None`: the process has nothing of what the probe is for.
+fn attach(probes: &mut RuntimeProbes, probe: RuntimeProbe, pid: u32) -> Result<Option<Attached>, String> {
     let maps =
         std::fs::read_to_string(format!("/proc/{pid}/maps")).map_err(|e| format!("its memory map: {e}"))?;
-    let library = mappings(&maps)
-        .find(|mapping| mapping.executable && mapping.is_c_library())
-        .ok_or("it has no C library of its own")?;
+    let library = match probe {
+        RuntimeProbe::Getsockopt => mappings(&maps)
+            .find(|mapping| mapping.executable && mapping.is_c_library())
+            .ok_or("it has no C library of its own")?,
+        RuntimeProbe::GrpcCore => {
+            match mappings(&maps).find(|mapping| mapping.executable && is_grpc_core(mapping.path)) {
+                Some(library) => library,
+                None => return Ok(None),
+            }
+        }
+    };
     let file = library.open(pid).map_err(|e| format!("{}: {e}", library.path))?;
-    let offset = symbol::offset_of(&file, function)
-        .ok_or_else(|| format!("{}: no function {function}", library.path))?;
-    probes.attach(probe, pid, &file, offset)
+    let offset = |function: &&str| {
+        symbol::offset_of(&file, function).ok_or_else(|| format!("{}: no function {function}", library.path))
+    };
+    let offsets = probe.functions().iter().map(offset).collect::<Result<Vec<u64>, _>>()?;
+    probes.attach(probe, pid, &file, &offsets).map(Some)
+}
+
+/// The core whose layouts the probe knows: 29 is gRPC 1.51, by the name that a loader looks for.
+fn is_grpc_core(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    ["libgrpc.so.29", "libgrpc_unsecure.so.29"]
+        .iter()
+        .any(|core| name.strip_prefix(core).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_grpc_core;
+
+    #[test]
+    fn only_what_is_known() {
+        for path in ["/usr/lib/libgrpc.so.29", "/lib/libgrpc.so.29.0.0", "/l/libgrpc_unsecure.so.29.0.0"] {
+            assert!(is_grpc_core(path), "{path}");
+        }
+        for path in
+            ["/lib/libgrpc.so.10", "/lib/libgrpc.so.290", "/lib/libgrpc++.so.1.51", "/libgrpc.so.29/x", ""]
+        {
+            assert!(!is_grpc_core(path), "{path}");
+        }
+    }
 }

@@ -90,7 +90,7 @@ const fn proxies(name: &'static str, start: Start, needs: &'static [&'static str
     }
 }
 
-// Class::Loop for now, also where threads serve.
+// Class::Loop also where threads serve: the one that reads a stream hands it to another.
 const fn grpc(name: &'static str, start: Start, needs: &'static [&'static str]) -> Scenario {
     Scenario { wire: Wire::Grpc, ..scenario(name, Class::Loop, start, needs) }
 }
@@ -160,7 +160,11 @@ pub fn all() -> Vec<Scenario> {
         proxies("haproxy", haproxy_http1, &["haproxy", "venv:python"]),
         Scenario { class: Threads, ..proxies("apache-event", apache_event, &["apache2", "venv:python"]) },
         grpc("grpcio", grpcio, &["venv:python"]),
-        grpc("ruby-grpc", ruby_grpc, &["ruby", "ruby:grpc"]),
+        // whole where a runtime probe knows the library
+        Scenario {
+            class: if has_grpc_core() { Threads } else { Loop },
+            ..grpc("ruby-grpc", ruby_grpc, &["ruby", "ruby:grpc"])
+        },
         grpc("grpc-js", grpc_js, &["node", "npm", "fetch:node/grpc"]),
         grpc("grpc-go", grpc_go, &["go", "fetch:go/grpc"]),
         grpc("tonic", tonic, &["cargo", "fetch:rust"]),
@@ -698,6 +702,12 @@ fn erlang(_: &Hop<'_>) -> io::Result<Command> {
 
 fn grpcio(_: &Hop<'_>) -> io::Result<Command> {
     Ok(python("grpc_server.py"))
+}
+
+/// The core of gRPC 1.51, which Debian 12 and 13 have, and Ubuntu 24.04.
+fn has_grpc_core() -> bool {
+    let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+    folders.iter().any(|folder| Path::new(folder).join("libgrpc.so.29").exists())
 }
 
 fn ruby_grpc(_: &Hop<'_>) -> io::Result<Command> {
