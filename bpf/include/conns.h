@@ -55,14 +55,23 @@ static __always_inline struct sk_ctx *conn_take(struct sock *sk)
 	struct head *none;
 	__u32 zero = 0;
 
-	if (!CONNS_IN_HASH)
-		return bpf_sk_storage_get(&sk_ctxs, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!CONNS_IN_HASH) {
+		c = bpf_sk_storage_get(&sk_ctxs, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		/* none, too, if another task has just made it */
+		return c ?: conn_find(sk);
+	}
 	c = conn_find(sk);
 	if (c)
 		return c;
 	none = bpf_map_lookup_elem(&no_head, &zero);
-	if (!none || bpf_map_update_elem(&conns, &key, none, BPF_ANY))
+	if (!none)
 		return NULL;
+	/* what is there is another socket's, or was made just now */
+	if (bpf_map_update_elem(&conns, &key, none, BPF_NOEXIST)) {
+		c = conn_find(sk);
+		if (c || bpf_map_update_elem(&conns, &key, none, BPF_ANY))
+			return c;
+	}
 	c = conn_hashed(key);
 	if (c)
 		c->inode = conn_inode(sk);

@@ -77,18 +77,27 @@ static __always_inline bool is_stream(struct sock *sk)
 	return family == AF_UNIX && BPF_CORE_READ(sk, sk_type) == SOCK_STREAM_;
 }
 
-static __always_inline struct sk_ctx *conn_make(struct sock *sk, __u32 tgid)
+static __always_inline void conn_name(struct sock *sk, struct sk_ctx *c, __u32 tgid)
 {
-	struct sk_ctx *c = conn_take(sk);
-
-	if (!c) {
-		stat_inc(STAT_SOCKET_STATE);
-		return NULL;
-	}
 	c->cookie = conn_number(sk);
 	c->tgid = tgid;
 	c->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	return c;
+}
+
+#define MADE_SPINS 4096
+
+static long made_step(__u32 i, struct sk_ctx **c)
+{
+	return *(volatile __u32 *)&(*c)->made == CONN_MADE;
+}
+
+/* Is it made already, or by someone else just now? That takes less than a microsecond. */
+static __always_inline bool conn_is_made(struct sk_ctx *c)
+{
+	if (!__sync_val_compare_and_swap(&c->made, CONN_NEW, CONN_BEING_MADE))
+		return false;
+	bpf_loop(MADE_SPINS, made_step, &c, 0);
+	return true;
 }
 
 static __always_inline __u8 unix_role(struct sock *sk)
@@ -113,7 +122,8 @@ static __always_inline void conn_connected(struct sock *sk, struct sk_ctx *c)
 	conn_addresses(sk, c);
 }
 
-/* The state of a connection that is seen for the first time. Apart, for its own room on the stack.
+/* The state of a connection on which the first bytes are seen. Apart, for its own room on the
+ * stack.
  */
 static __noinline struct sk_ctx *conn_met(struct sock *sk, __u32 tgid, __u32 received, __u32 sent)
 {
@@ -124,9 +134,16 @@ static __noinline struct sk_ctx *conn_met(struct sock *sk, __u32 tgid, __u32 rec
 
 	if (!is_stream(sk))
 		return NULL;
-	c = conn_make(sk, tgid);
-	if (!c)
-		return NULL;
+	c = conn_take(sk);
+	if (!c || conn_is_made(c)) {
+		if (!c || c->made != CONN_MADE) {
+			stat_inc(STAT_SOCKET_STATE);
+			return NULL;
+		}
+		conn_connected(sk, c);
+		return c;
+	}
+	conn_name(sk, c, tgid);
 	tp = tcp_of(sk);
 	if (tp) {
 		conn_addresses(sk, c);
@@ -148,6 +165,8 @@ static __noinline struct sk_ctx *conn_met(struct sock *sk, __u32 tgid, __u32 rec
 	} else {
 		c->req.state = c->rsp.state = H1_SYNC;
 	}
+	barrier();
+	c->made = CONN_MADE;
 	return c;
 }
 
@@ -157,10 +176,9 @@ static __always_inline struct sk_ctx *conn_get(struct sock *sk, __u32 tgid, __u3
 {
 	struct sk_ctx *c = conn_find(sk);
 
-	if (!c)
-		return conn_met(sk, tgid, received, sent);
-	conn_connected(sk, c);
-	return c;
+	if (c && c->made == CONN_MADE && !(c->flags & SK_CONNECTING))
+		return c;
+	return conn_met(sk, tgid, received, sent);
 }
 
 /*
@@ -457,8 +475,14 @@ static __always_inline void on_connect(struct sock *sk)
 
 	if (!is_stream(sk))
 		return;
-	c = conn_make(sk, tgid);
-	p = c ? proc_at(proc_of(c, tgid) - 1) : NULL;
+	c = conn_take(sk);
+	if (!c) {
+		stat_inc(STAT_SOCKET_STATE);
+		return;
+	}
+	conn_name(sk, c, tgid);
+	c->made = CONN_MADE;
+	p = proc_at(proc_of(c, tgid) - 1);
 	if (!p)
 		return;
 	c->role = ROLE_CLIENT;

@@ -36,6 +36,9 @@ enum h2_flag {
 	H2_HAS_PRIORITY = 0x20,
 };
 
+#define H2_PREFACE_LEN	24
+#define H2_PREFACE_LINE 16 /* of these, what looks like the first line of a head */
+
 #define H2_NO_ERROR 0
 #define H2_REFUSED  7 /* REFUSED_STREAM: what GOAWAY says of streams that it leaves out */
 
@@ -73,37 +76,81 @@ static __always_inline void h2_dir_starts(struct dir *d, __u8 state, __u8 met)
 		d->h2.inserts = d->h2.unknown = H2_NUMBER_GAP;
 }
 
+/* How many bytes of the preface to look at next: steps of one, two and eight lead to its end. */
+static __always_inline __u8 h2_preface_want(__u32 at)
+{
+	return at & 1 ? 1 : at & 7 ? 2 : 8;
+}
+
+/*
+ * A direction of what is HTTP/2 from its beginning. Each begins in a feed of its own, whichever of
+ * them told what it is: they may be fed at the same time. Of the preface, a part may have been
+ * taken for the beginning of a head.
+ */
+static __always_inline void h2_dir_begins(struct sk_ctx *c, bool is_rsp)
+{
+	struct dir *d = is_rsp ? &c->rsp : &c->req;
+	__u32 passed = d->state == H1_HEAD ? d->head_len : 0;
+
+	if (d->state == H1_SYNC) {
+		/* the beginning of this one has passed */
+		h2_dir_starts(d, H2_SYNC, H2_STRANGER);
+		return;
+	}
+	h2_dir_starts(d, is_rsp ? H2_FRAME : H2_PREFACE, H2_FIRST);
+	if (is_rsp)
+		return;
+	/* of a connection that was upgraded */
+	d->h2.high = c->streams ? 1 : 0;
+	d->h2.preface = passed < H2_PREFACE_LINE ? passed : 0;
+	d->h2.small_want = h2_preface_want(d->h2.preface);
+}
+
+/* It only looks like frames. The direction may not have begun yet. */
+static __always_inline bool h2_is_strange(const struct dir *d)
+{
+	return d->state >= H2_PREFACE && d->h2.met == H2_STRANGER;
+}
+
 /* From here on the connection is taken for HTTP/2. 0: there is no room for its state. */
-__separately int h2_starts(struct sk_ctx *c, __u8 req_state, __u8 rsp_state, __u8 met)
+__separately int h2_starts(struct sk_ctx *c, __u8 is_rsp, __u8 met)
 {
 	__u64 key;
 	struct head *none;
 	struct h2_conn *h;
 	__u32 zero = 0;
+	long error;
 
 	if (!c)
 		return 0;
 	key = c->cookie;
 	none = bpf_map_lookup_elem(&no_head, &zero);
-	if (!none ||
-	    (c->flags & SK_UNIX ? bpf_map_update_elem(&h2_unix_conns, &key, none, BPF_NOEXIST)
-				: bpf_map_update_elem(&h2_conns, &key, none, BPF_NOEXIST))) {
+	if (!none)
+		return 0;
+	error = c->flags & SK_UNIX ? bpf_map_update_elem(&h2_unix_conns, &key, none, BPF_NOEXIST)
+				   : bpf_map_update_elem(&h2_conns, &key, none, BPF_NOEXIST);
+	h = h2_conn_of(c);
+	if (!h) {
 		stat_inc(STAT_H2_FULL);
 		return 0;
 	}
-	h = h2_conn_of(c);
-	if (!h)
-		return 0;
-	h->sure = met != H2_STRANGER;
-	h->max_frame = H2_FRAME_MAX;
-	h->max_list = ~0U;
-	h->biggest[0] = h->biggest[1] = met == H2_STRANGER ? 4096 : 0;
-	h->longest[0] = h->longest[1] = met == H2_STRANGER ? 4096 : NAME_STATIC;
+	/* else the other direction was first */
+	if (!error) {
+		h->sure = met != H2_STRANGER;
+		h->max_frame = H2_FRAME_MAX;
+		h->max_list = ~0U;
+		h->biggest[0] = h->biggest[1] = met == H2_STRANGER ? 4096 : 0;
+		h->longest[0] = h->longest[1] = met == H2_STRANGER ? 4096 : NAME_STATIC;
+		if (met != H2_STRANGER)
+			stat_inc(STAT_H2_CONNECTIONS);
+	}
 	c->proto = PROTO_HTTP2;
-	h2_dir_starts(&c->req, req_state, met);
-	h2_dir_starts(&c->rsp, rsp_state, met);
-	if (met != H2_STRANGER)
-		stat_inc(STAT_H2_CONNECTIONS);
+	if (met == H2_STRANGER) {
+		h2_dir_starts(&c->req, H2_SYNC, met);
+		h2_dir_starts(&c->rsp, H2_SYNC, met);
+	} else {
+		h2_dir_begins(c, is_rsp);
+	}
 	return 1;
 }
 

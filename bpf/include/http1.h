@@ -199,11 +199,7 @@ __separately int upgraded_to_h2(struct scratch *s, struct sk_ctx *c)
 	} else {
 		response_message_end(s, c, END_UPGRADED);
 	}
-	dir_forget(c, &c->req, false);
-	if (!h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST))
-		return 0;
-	c->req.h2.high = 1;
-	return 1;
+	return h2_starts(c, true, H2_FIRST);
 }
 
 static __always_inline void response_head(struct walk *w)
@@ -272,12 +268,17 @@ __separately int head_is_h2(struct scratch *s, struct sk_ctx *c, __u32 n, __u32 
 	f = &s->f;
 	b = s->buf;
 	if (f->is_rsp) {
-		/* SETTINGS of less than 43 entries, on a connection where nothing else has passed
+		/*
+		 * SETTINGS of less than 43 entries, on a connection where nothing else has passed
+		 * but, maybe, a part of the preface; or all of it just now
 		 */
 		if (seen || b[0] || (n > 1 && b[1]) || (n > 3 && b[3] != H2_SETTINGS) ||
-		    !(c->flags & SK_FROM_START) || c->req_high || c->req.state != H1_IDLE)
+		    !(c->flags & SK_FROM_START) || c->req_high)
 			return 0;
-		return h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST);
+		if (*(volatile __u8 *)&c->req.state > H1_HEAD &&
+		    *(volatile __u8 *)&c->proto != PROTO_HTTP2)
+			return 0;
+		return h2_starts(c, true, H2_FIRST);
 	}
 	/* behind a request that is not answered it is none: that one would stay open for good */
 	if (n >= 16 && c->rsp_next == c->req_high &&
@@ -286,7 +287,7 @@ __separately int head_is_h2(struct scratch *s, struct sk_ctx *c, __u32 n, __u32 
 		/* its first line ends among the bytes that came last */
 		f->pos = f->pos - seen + H2_PREFACE_LINE;
 		heads_forget(c, false);
-		if (!h2_starts(c, H2_PREFACE, H2_FRAME, H2_FIRST))
+		if (!h2_starts(c, false, H2_FIRST))
 			return 0;
 		c->req.h2.preface = H2_PREFACE_LINE;
 		c->req.h2.small_want = h2_preface_want(H2_PREFACE_LINE);
@@ -297,7 +298,7 @@ __separately int head_is_h2(struct scratch *s, struct sk_ctx *c, __u32 n, __u32 
 	    !(b[4] & H2_END_HEADERS) || !(b[8] & 1))
 		return 0;
 	f->early = 0;
-	return h2_starts(c, H2_SYNC, H2_SYNC, H2_STRANGER);
+	return h2_starts(c, false, H2_STRANGER);
 }
 
 /* The bytes at the start of a message are none of HTTP/1. Returns 1: the feed is over. */

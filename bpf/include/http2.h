@@ -63,7 +63,7 @@ static __always_inline void h2_request_block(struct walk *w)
 		f->first_ns = d->first_ns;
 		f->first_seq = d->first_seq;
 		f->can_join = c->flags & SK_UNIX ? 1 : d->seq_valid;
-		if (c->rsp.h2.met == H2_STRANGER && c->streams > H2_SUSPECTS) {
+		if (h2_is_strange(&c->rsp) && c->streams > H2_SUSPECTS) {
 			h2_leave(c, f->now, STAT_H2_BAD);
 			return;
 		}
@@ -74,7 +74,7 @@ static __always_inline void h2_request_block(struct walk *w)
 		r = h2_request(c, stream, &slot);
 		if (r && b->connect)
 			r->flags |= REQ_CONNECT;
-		if (r && c->rsp.h2.met == H2_STRANGER)
+		if (r && h2_is_strange(&c->rsp))
 			r->flags |= REQ_DOUBT;
 	}
 	/* nothing in trailers is of interest */
@@ -389,17 +389,8 @@ static __always_inline long h2_small_done(struct walk *w)
 	return h2_skip(w, h->left);
 }
 
-/* How many bytes of the preface to look at next: steps of one, two and eight lead to its end. */
-static __always_inline __u8 h2_preface_want(__u32 at)
-{
-	return at & 1 ? 1 : at & 7 ? 2 : 8;
-}
-
 /* 40 bytes, as constants of 32 get a section that BTF does not know of. */
 static const __u8 h2_preface[40] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-#define H2_PREFACE_LEN	24
-#define H2_PREFACE_LINE 16 /* of these, what looks like the first line of a head */
 
 /* Some bytes of the client's preface. */
 static __always_inline long h2_preface_done(struct walk *w)
@@ -581,6 +572,11 @@ __separately int h2_feed(struct scratch *s, struct sk_ctx *c)
 	if (!w.h) {
 		h2_leave(c, f->now, STAT_LOST_SYNC);
 		return 0;
+	}
+	if (w.d->state < H2_PREFACE) {
+		if (w.d->head_len && !f->early)
+			heads_forget(c, f->is_rsp);
+		h2_dir_begins(c, f->is_rsp);
 	}
 	f->rescan = 0;
 	f->stopped = 0;

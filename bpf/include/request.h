@@ -175,40 +175,51 @@ static __always_inline void begin_server(struct scratch *s, struct sk_ctx *c, st
 		known_by_parent(s, r, ref->tag, ref->slot);
 }
 
+/* The call in s->parent has one, or shows what its process calls by itself. */
+static __always_inline int caller_told(struct scratch *s, struct sk_ctx *c, struct proc *p)
+{
+	if (!proc_open(p) && !s->parent.found)
+		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
+	return 1;
+}
+
 /* The request that a call is made for, into s->parent. */
 __separately int caller_of(struct scratch *s, struct sk_ctx *c, struct proc *p)
 {
-	struct begun_call *begun;
 	struct sock *sk;
 	struct work *w;
-	__u64 tag;
 
 	if (!s || !c || !p)
 		return 0;
 	sk = (struct sock *)s->f.sk;
-	tag = req_tag(c->cookie, s->f.stream);
-	begun = p->flags & PROC_CORE && c->proto == PROTO_HTTP2
-		    ? bpf_map_lookup_elem(&begun_calls, &tag)
-		    : NULL;
-	if (begun) {
-		/* who writes a stream may be anyone, who began the call is not */
-		w = &begun->work;
-		sk = NULL;
-	} else {
-		w = s->f.select & SELECT_THREADS ? work_get(c) : work_find(c);
-		if (w)
-			work_calls(w, c, sk, p, true);
-	}
+	w = s->f.select & SELECT_THREADS ? work_get(c) : work_find(c);
+	if (w)
+		work_calls(w, c, sk, p, true);
 	ctx_current(w, c, sk, s->f.tgid, p, DEST_CALLED_IDLE, &s->parent);
-	if (begun) {
-		/* forgotten meanwhile, it may be another's */
-		if (begun->tag != tag)
-			s->parent.found = 0;
-		bpf_map_delete_elem(&begun_calls, &tag);
-	}
-	if (!proc_open(p) && !s->parent.found)
-		dest_mark(c, s->f.tgid, p, DEST_CALLED_IDLE);
-	return 0;
+	return caller_told(s, c, p);
+}
+
+/*
+ * The same of a stream, where a probe tells who began the call: who writes it may be anyone. 0: it
+ * does not.
+ */
+__separately int beginner_of(struct scratch *s, struct sk_ctx *c, struct proc *p)
+{
+	struct begun_call *begun;
+	__u64 tag;
+
+	if (!s || !c || !p)
+		return 0;
+	tag = req_tag(c->cookie, s->f.stream);
+	begun = bpf_map_lookup_elem(&begun_calls, &tag);
+	if (!begun)
+		return 0;
+	ctx_current(&begun->work, c, NULL, s->f.tgid, p, DEST_CALLED_IDLE, &s->parent);
+	/* forgotten meanwhile, it may be another's */
+	if (begun->tag != tag)
+		s->parent.found = 0;
+	bpf_map_delete_elem(&begun_calls, &tag);
+	return caller_told(s, c, p);
 }
 
 static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, struct open_req *r,
@@ -220,7 +231,8 @@ static __always_inline void begin_client(struct scratch *s, struct sk_ctx *c, st
 	int received;
 
 	*(__u64 *)ev->span_id = id_word(s);
-	caller_of(s, c, p);
+	if (!(p->flags & PROC_CORE) || c->proto != PROTO_HTTP2 || !beginner_of(s, c, p))
+		caller_of(s, c, p);
 	if (s->f.select & SELECT_INJECT) {
 		if (h->tp_count)
 			stat_inc(STAT_INJECT_OWN);

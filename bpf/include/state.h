@@ -184,6 +184,13 @@ enum sk_flag {
 	SK_EVENTS = 16, /* polled with epoll, or HTTP/2: its thread is no request's own */
 };
 
+/* Two tasks may see the first bytes of both directions at once: one of them makes the state. */
+enum conn_made {
+	CONN_NEW = 0,
+	CONN_BEING_MADE,
+	CONN_MADE,
+};
+
 #define ORPHANS 4
 
 struct sk_ctx {
@@ -219,6 +226,8 @@ struct sk_ctx {
 	__u32 orphans;	  /* given up, but still in `joins`: the server may yet read them */
 	__u32 orphan_seqs[ORPHANS];
 	__u32 begun; /* the next number that was never given out, not even by undone speculation */
+	__u32 made;  /* enum conn_made */
+	__u32 pad;
 	__u64 offered_by;   /* tier C: the task whose send is in progress; 0: none was looked at */
 	struct src offered; /* ... what it is to send */
 	__u32 offered_len;

@@ -400,7 +400,7 @@ static __always_inline __u32 h2_refusal(const struct scratch *s, const struct sk
 {
 	const struct feed *f = &s->f;
 
-	if (!h || c->req.h2.met != H2_SURE || c->rsp.h2.met == H2_STRANGER)
+	if (!h || c->req.h2.met != H2_SURE || h2_is_strange(&c->rsp))
 		return STAT_INJECT_UNSYNCED;
 	if (f->block.connect)
 		return STAT_INJECT_UPGRADE;

@@ -656,6 +656,54 @@ def settings_of_the_server_come_first():
 
 
 @case
+def settings_of_the_server_come_within_the_preface():
+    wanted = []
+    for cut in (1, 5, 14, 15, 16, 17, 23):
+        for way in ("whole", "bytes"):
+            talk = Talk(opened=False)
+            talk.say("client", PREFACE[:cut])
+            talk.say("server", settings({3: 128}))
+            talk.say("client", PREFACE[cut:], settings())
+            talk.say("server", ACK)
+            talk.get(f"/within/{cut}/{way}")
+            talk.get(f"/within/{cut}/{way}/again", "POST", body=b"abc")
+            talk.check()
+            wanted += talk.play(way=way)
+    return wanted
+
+
+@case
+def both_sides_begin_at_once():
+    """On one socket of the server, two threads: one writes its SETTINGS while the other reads the preface."""
+    wanted, count = [], 300
+    opening = PREFACE + settings()
+    gate = threading.Barrier(2)
+    ends = [pair() for _ in range(count)]
+
+    def each(step):
+        def run():
+            for number in range(count):
+                gate.wait(10)
+                step(*ends[number])
+        return threading.Thread(target=run)
+
+    for client, _ in ends:
+        client.sendall(opening)
+    threads = [each(lambda client, server: server.sendall(settings({3: 128}))),
+               each(lambda client, server: receive(server, len(opening)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, both in enumerate(ends):
+        receive(both[0], len(settings({3: 128})))
+        talk = Talk(opened=False)
+        talk.get(f"/both/{number}")
+        wanted += talk.play(both)
+    return wanted
+
+
+@case
 def many_open_at_once():
     """32 streams, DATA of all of them mixed, answered in any order."""
     rng, talk = random.Random(1), Talk()
