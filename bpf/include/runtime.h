@@ -5,8 +5,13 @@
 #define BY_KPROBE
 #include "parent.h"
 #include "files.h"
+#include "stay.h"
 
-/* What the probes of all runtimes need. */
+/*
+ * What the probes of all runtimes need. From v6.13 on a program has one stack a CPU, and uprobes
+ * can be preempted: by the same program for another task. So nothing is on the stack before stay(),
+ * neither what is looked up nor an argument: these are read behind it.
+ */
 
 /* The number that the requests of a socket have in their tags; 0: it has none. */
 static __always_inline __u64 cookie_of(struct sock *sk)

@@ -53,6 +53,30 @@ struct {
 	__type(value, struct object);
 } core_objects SEC(".maps");
 
+/* Two programs of a function, which is given the process and arguments of what is probed. */
+#define PROBE(function, arguments...)                                                              \
+	static __always_inline int function##_at(struct pt_regs *ctx)                              \
+	{                                                                                          \
+		__u64 who;                                                                         \
+                                                                                                   \
+		stay();                                                                            \
+		who = current_selected();                                                          \
+		if (who >> 32 & SELECT_THREADS)                                                    \
+			function(who, arguments);                                                  \
+		go();                                                                              \
+		return 0;                                                                          \
+	}                                                                                          \
+	SEC("uprobe")                                                                              \
+	int up_##function(struct pt_regs *ctx)                                                     \
+	{                                                                                          \
+		return function##_at(ctx);                                                         \
+	}                                                                                          \
+	SEC("uprobe.multi")                                                                        \
+	int um_##function(struct pt_regs *ctx)                                                     \
+	{                                                                                          \
+		return function##_at(ctx);                                                         \
+	}
+
 static __always_inline bool object_read(const struct object_key *key, struct object *out)
 {
 	struct object *o = bpf_map_lookup_elem(&core_objects, key);
@@ -87,15 +111,14 @@ static __always_inline __u64 cookie_of_transport(__u64 transport)
 	return cookie_of(socket_of(bpf_get_current_task_btf(), fd));
 }
 
-static __always_inline int stream_made(__u64 stream, __u64 transport, __u64 number, __u64 arena)
+static __always_inline void stream_made(__u32 tgid, __u64 stream, __u64 transport, __u64 number,
+					__u64 arena)
 {
-	struct object_key of_arena = {.at = arena}, of_stream = {.at = stream};
-	__u64 who = current_selected(), cookie;
+	struct object_key of_arena = {.at = arena, .tgid = tgid};
+	struct object_key of_stream = {.at = stream, .tgid = tgid};
 	struct object o = {};
+	__u64 cookie;
 
-	if (!(who >> 32 & SELECT_THREADS))
-		return 0;
-	of_arena.tgid = of_stream.tgid = who;
 	object_forget(&of_stream);
 	cookie = cookie_of_transport(transport);
 	if (!number) {
@@ -104,7 +127,7 @@ static __always_inline int stream_made(__u64 stream, __u64 transport, __u64 numb
 			object_note(&of_stream, &o);
 		}
 		object_forget(&of_arena);
-		return 0;
+		return;
 	}
 	/* of its request no more is known yet: the block may be on its way, when its frame begins
 	 */
@@ -114,26 +137,20 @@ static __always_inline int stream_made(__u64 stream, __u64 transport, __u64 numb
 		object_note(&of_arena, &o);
 	else
 		object_forget(&of_arena);
-	return 0;
 }
 
-static __always_inline int stream_numbered(__u32 number, __u64 stream)
+static __always_inline void stream_numbered(__u32 tgid, __u32 number, __u64 stream)
 {
-	struct object_key of_stream = {.at = stream};
-	__u64 who = current_selected();
+	struct object_key of_stream = {.at = stream, .tgid = tgid};
 	struct begun_call begun = {};
 	struct object o;
 
-	if (!(who >> 32 & SELECT_THREADS))
-		return 0;
-	of_stream.tgid = who;
 	if (!object_read(&of_stream, &o))
-		return 0;
+		return;
 	object_forget(&of_stream);
 	begun.tag = req_tag(o.cookie, number >> 1);
 	begun.work = o.work;
 	bpf_map_update_elem(&begun_calls, &begun.tag, &begun, BPF_ANY);
-	return 0;
 }
 
 static __always_inline void call_begins(const struct object_key *of_arena)
@@ -150,17 +167,15 @@ static __always_inline void call_begins(const struct object_key *of_arena)
 	object_note(of_arena, &o);
 }
 
-static __always_inline int batch_starts(__u64 at, __u64 ops, __u64 count)
+static __always_inline void batch_starts(__u32 tgid, __u64 at, __u64 ops, __u64 count)
 {
-	struct object_key of_arena = {};
-	__u64 who = current_selected();
+	struct object_key of_arena = {.tgid = tgid};
 	struct core_call call;
 	__u32 kinds = 0, kind;
 	struct object o;
 
-	if (!(who >> 32 & SELECT_THREADS) ||
-	    bpf_probe_read_user(&call, sizeof(call), (void *)(at + CALL_ARENA)))
-		return 0;
+	if (bpf_probe_read_user(&call, sizeof(call), (void *)(at + CALL_ARENA)))
+		return;
 #pragma unroll
 	for (int i = 0; i < OPS_MAX; i++) {
 		if (i < count &&
@@ -168,69 +183,34 @@ static __always_inline int batch_starts(__u64 at, __u64 ops, __u64 count)
 			kinds |= 1U << (kind & 31);
 	}
 	of_arena.at = call.arena;
-	of_arena.tgid = who;
 	if (call.is_client) {
 		/* the first one, of its caller; others may follow from elsewhere */
 		if (kinds & 1U << OP_SEND_INITIAL_METADATA)
 			call_begins(&of_arena);
-		return 0;
+		return;
 	}
 	if (!object_read(&of_arena, &o) || !o.served)
-		return 0;
+		return;
 	o.work.cur.slot = slot_find(o.work.cur.tag);
 	if (o.work.cur.slot--)
 		takes_over(&o.work.cur);
 	if (kinds & 1U << OP_SEND_STATUS)
 		object_forget(&of_arena);
-	return 0;
 }
 
 /*
  * grpc_chttp2_stream(transport, refcount, number, arena): `number` is zero for the stream of a
  * call that is made here. The thread is the one that parses what was read, or that starts the call.
  */
-#define STREAM_MADE(ctx)                                                                           \
-	stream_made(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM4(ctx), PT_REGS_PARM5(ctx))
-
-SEC("uprobe")
-int up_stream_made(struct pt_regs *ctx)
-{
-	return STREAM_MADE(ctx);
-}
-
-SEC("uprobe.multi")
-int um_stream_made(struct pt_regs *ctx)
-{
-	return STREAM_MADE(ctx);
-}
+PROBE(stream_made, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM4(ctx), PT_REGS_PARM5(ctx))
 
 /* grpc_chttp2_stream_map_add(map, number, stream), before the headers are written */
-SEC("uprobe")
-int up_stream_numbered(struct pt_regs *ctx)
-{
-	return stream_numbered(PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
-}
-
-SEC("uprobe.multi")
-int um_stream_numbered(struct pt_regs *ctx)
-{
-	return stream_numbered(PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
-}
+PROBE(stream_numbered, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx))
 
 /*
  * grpc_call_start_batch(call, ops, count, tag, reserved). A server's handler takes its message
  * before it does anything else, and gives its answer: who does that serves the call.
  */
-SEC("uprobe")
-int up_batch_starts(struct pt_regs *ctx)
-{
-	return batch_starts(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
-}
-
-SEC("uprobe.multi")
-int um_batch_starts(struct pt_regs *ctx)
-{
-	return batch_starts(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
-}
+PROBE(batch_starts, PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx))
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -26,42 +26,42 @@ static __always_inline struct open_req *req_placed(__u64 cookie, struct req_ref 
  * connection before it calls the application, to leave out clients that have gone (5.0 and newer,
  * Puma::Request#handle_request): from then on it works for what is open there.
  */
-static __always_inline int looked_at(int fd, int level, int option)
+static __always_inline void looked_at(struct sock *sk)
 {
 	struct req_ref ref = {};
 	struct open_req *r;
-	struct sock *sk;
-	__u64 who, cookie;
+	__u64 cookie = cookie_of(sk);
 
-	if (level != IPPROTO_TCP || option != TCP_INFO_)
-		return 0;
-	who = current_selected();
-	if (!(who >> 32 & SELECT_THREADS))
-		return 0;
-	sk = socket_of(bpf_get_current_task_btf(), fd);
-	cookie = sk ? cookie_of(sk) : 0;
 	if (!cookie)
-		return 0;
+		return;
 	r = req_placed(cookie, &ref);
-	if (!r)
-		return 0;
-	if (takes_over(&ref))
+	if (r && takes_over(&ref))
 		__sync_fetch_and_or(&r->flags, REQ_HELD);
-	return 0;
 }
 
 /* int getsockopt(int fd, int level, int option, void *value, socklen_t *length) */
-SEC("uprobe")
-int BPF_UPROBE(up_getsockopt, int fd, int level, int option)
+static __always_inline int getsockopt_called(struct pt_regs *ctx)
 {
-	return looked_at(fd, level, option);
+	if ((int)PT_REGS_PARM2(ctx) != IPPROTO_TCP || (int)PT_REGS_PARM3(ctx) != TCP_INFO_)
+		return 0;
+	stay();
+	if (current_selected() >> 32 & SELECT_THREADS)
+		looked_at(socket_of(bpf_get_current_task_btf(), PT_REGS_PARM1(ctx)));
+	go();
+	return 0;
+}
+
+SEC("uprobe")
+int up_getsockopt(struct pt_regs *ctx)
+{
+	return getsockopt_called(ctx);
 }
 
 /* The same without perf_event_open(), which distributions forbid to users. */
 SEC("uprobe.multi")
-int BPF_UPROBE(um_getsockopt, int fd, int level, int option)
+int um_getsockopt(struct pt_regs *ctx)
 {
-	return looked_at(fd, level, option);
+	return getsockopt_called(ctx);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -213,7 +213,7 @@ struct Kernel {
     kprobes: bool,
     /// Whether what a kprobe puts into a hash needs no memory from an allocator that may be in use.
     hash_from_kprobe: bool,
-    /// Whether programs may forbid preemption around functions of their own.
+    /// See [`may_stay`].
     may_stay: bool,
     /// Whether poll(), select() and epoll_wait() can be looked at.
     waits: [bool; 3],
@@ -237,11 +237,7 @@ impl Kernel {
         let waits = ["do_sys_poll", "core_sys_select", "do_epoll_wait"].map(has);
         let task_storage =
             ProgramType::SkMsg.is_helper_supported(libbpf_sys::BPF_FUNC_task_storage_get).unwrap_or(false);
-        // Before, verifiers refuse functions that are verified by themselves there; on real-time kernels what
-        // helpers lock may sleep.
-        let real_time = std::path::Path::new("/sys/kernel/realtime").exists();
-        let may_stay =
-            has("bpf_preempt_disable") && has("bpf_local_irq_save") && release() >= (6, 15) && !real_time;
+        let may_stay = may_stay(btf);
         let hash_from_kprobe = btf.type_by_name::<Struct<'_>>("bpf_mem_alloc").is_some();
         Ok(Self {
             no_trampoline: no_trampoline(btf),
@@ -257,7 +253,16 @@ impl Kernel {
     }
 }
 
-fn kernel_btf() -> Result<Btf<'static>, LoadError> {
+/// Whether programs may forbid preemption around functions of their own.
+pub(super) fn may_stay(btf: &Btf<'_>) -> bool {
+    let has = |name| btf.type_by_name::<Func<'_>>(name).is_some();
+    // Before, verifiers refuse functions that are verified by themselves there; on real-time kernels what helpers lock
+    // may sleep.
+    let real_time = std::path::Path::new("/sys/kernel/realtime").exists();
+    has("bpf_preempt_disable") && has("bpf_local_irq_save") && release() >= (6, 15) && !real_time
+}
+
+pub(super) fn kernel_btf() -> Result<Btf<'static>, LoadError> {
     Btf::from_vmlinux().map_err(|error| LoadError::NoBtf(error.to_string()))
 }
 

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use libbpf_rs::UprobeMultiOpts;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
-use super::runtime::has_multi;
+use super::runtime::{has_multi, must_stay};
 use super::skel::probe::{OpenProbeSkel, ProbeSkel, ProbeSkelBuilder};
 
 /// Something that a program may do, or not.
@@ -28,6 +28,7 @@ pub fn allows(right: Right) -> Result<(), String> {
 
 /// Attaches one to this process, where nothing is run, and takes it away.
 pub fn uprobes() -> Result<(), String> {
+    must_stay()?;
     let me = std::process::id().cast_signed();
     let multi = || {
         let options = UprobeMultiOpts { offsets: vec![0], ..UprobeMultiOpts::default() };

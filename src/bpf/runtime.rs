@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{ErrorKind, Link, MapHandle, OpenObject, ProgramInput, UprobeMultiOpts};
 
-use super::load::{Tier, Tracer, release};
+use super::load::{Tier, Tracer, kernel_btf, may_stay, release};
 use super::skel::runtime::{RuntimeSkel, RuntimeSkelBuilder};
 
 /// The program that is attached nowhere, and tells the tracer of a process.
@@ -97,6 +97,18 @@ pub(super) fn has_multi() -> bool {
     release() >= (6, 12)
 }
 
+/// Whether probes have to forbid preemption around what they do. From v6.13 on the JIT gives a program one stack a CPU, also
+/// where it does not keep the next task out of the program, as at uprobes.
+pub(super) fn must_stay() -> Result<bool, String> {
+    if release() < (6, 13) {
+        return Ok(false);
+    }
+    let btf = kernel_btf().map_err(|e| e.to_string())?;
+    may_stay(&btf).then_some(true).ok_or_else(|| {
+        "tasks may share the stack of a program (Linux 6.13 and 6.14, and real-time kernels since)".to_owned()
+    })
+}
+
 impl fmt::Debug for RuntimeProbes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let loaded: Vec<_> =
@@ -118,9 +130,10 @@ impl RuntimeProbes {
     }
 
     fn load(&self, probe: RuntimeProbe) -> Result<Loaded, String> {
-        let loaded = match has_multi() {
-            true => self.load_as(probe, true).or_else(|_| self.load_as(probe, false)),
-            false => self.load_as(probe, false),
+        let loaded = if has_multi() {
+            self.load_as(probe, true).or_else(|_| self.load_as(probe, false))
+        } else {
+            self.load_as(probe, false)
         };
         super::memory::trim();
         loaded
@@ -131,6 +144,7 @@ impl RuntimeProbes {
         let mut open = RuntimeSkelBuilder::default().open(storage).map_err(|e| format!("opening: {e}"))?;
         let rodata = open.maps.rodata_data.as_mut().ok_or("no read-only data in the BPF object")?;
         rodata.cfg.conns_in_hash = self.conns_in_hash.into();
+        rodata.cfg.stay = must_stay()?.into();
         for mut program in open.open_object_mut().progs_mut() {
             let name = program.name().to_string_lossy().into_owned();
             program.set_autoload(name == MARK || probe.programs(multi).contains(&name.as_str()));

@@ -177,7 +177,7 @@ fn capabilities() -> Finding {
 /// Whether functions of programs' libraries can be looked at.
 fn runtime_probes() -> Finding {
     match uprobes() {
-        Ok(()) => finding("runtime probes", Verdict::Yes, "uprobes: puma", ""),
+        Ok(()) => finding("runtime probes", Verdict::Yes, "uprobes: puma, gRPC in Ruby", ""),
         Err(why) => finding(
             "runtime probes",
             Verdict::Partly,

@@ -246,7 +246,7 @@ pub(super) const KEYS: &[Key] = &[
         "Whether the traces that begin here say in their flags that the trace id is random (03 instead of 01), as the \
          second level of W3C Trace Context wants. OpenTelemetry for Go before 1.42 drops such a context."),
     key("spanwire.runtime_probes", Bool, &["SPANWIRE_RUNTIME_PROBES"],
-        "Look into language runtimes with uprobes where the kernel does not see which thread serves a request: puma. See docs/RUNTIMES.md."),
+        "Look into language runtimes with uprobes where the kernel does not see which thread serves a request: puma, and gRPC in Ruby. See docs/RUNTIMES.md."),
     key("spanwire.jvm_worker_threads", List, &["SPANWIRE_JVM_WORKER_THREADS"],
         "Beginnings of the names of threads that serve one request after the other, in servers for the JVM that read \
          without blocking: those of Tomcat and Jetty. Threads with other names serve nothing there. Eight at most.").example("http-nio,qtp,dw-"),
