@@ -85,25 +85,32 @@ static __always_inline __u8 h2_preface_want(__u32 at)
 /*
  * A direction of what is HTTP/2 from its beginning. Each begins in a feed of its own, whichever of
  * them told what it is: they may be fed at the same time. Of the preface, a part may have been
- * taken for the beginning of a head.
+ * taken for the beginning of a head; `kept`: and is not to be forgotten yet.
  */
-static __always_inline void h2_dir_begins(struct sk_ctx *c, bool is_rsp)
+__separately int h2_dir_begins(struct sk_ctx *c, __u8 is_rsp, __u8 kept)
 {
-	struct dir *d = is_rsp ? &c->rsp : &c->req;
-	__u32 passed = d->state == H1_HEAD ? d->head_len : 0;
+	__u32 passed;
+	struct dir *d;
 
+	if (!c)
+		return 0;
+	d = is_rsp ? &c->rsp : &c->req;
 	if (d->state == H1_SYNC) {
 		/* the beginning of this one has passed */
 		h2_dir_starts(d, H2_SYNC, H2_STRANGER);
-		return;
+		return 0;
 	}
+	passed = d->state == H1_HEAD ? d->head_len : 0;
+	if (d->head_len && !kept)
+		heads_forget(c, is_rsp);
 	h2_dir_starts(d, is_rsp ? H2_FRAME : H2_PREFACE, H2_FIRST);
 	if (is_rsp)
-		return;
+		return 0;
 	/* of a connection that was upgraded */
 	d->h2.high = c->streams ? 1 : 0;
 	d->h2.preface = passed < H2_PREFACE_LINE ? passed : 0;
 	d->h2.small_want = h2_preface_want(d->h2.preface);
+	return 0;
 }
 
 /* It only looks like frames. The direction may not have begun yet. */
@@ -149,7 +156,7 @@ __separately int h2_starts(struct sk_ctx *c, __u8 is_rsp, __u8 met)
 		h2_dir_starts(&c->req, H2_SYNC, met);
 		h2_dir_starts(&c->rsp, H2_SYNC, met);
 	} else {
-		h2_dir_begins(c, is_rsp);
+		h2_dir_begins(c, is_rsp, true);
 	}
 	return 1;
 }

@@ -573,11 +573,8 @@ __separately int h2_feed(struct scratch *s, struct sk_ctx *c)
 		h2_leave(c, f->now, STAT_LOST_SYNC);
 		return 0;
 	}
-	if (w.d->state < H2_PREFACE) {
-		if (w.d->head_len && !f->early)
-			heads_forget(c, f->is_rsp);
-		h2_dir_begins(c, f->is_rsp);
-	}
+	if (w.d->state < H2_PREFACE)
+		h2_dir_begins(c, f->is_rsp, f->early);
 	f->rescan = 0;
 	f->stopped = 0;
 	f->frame_at = ~0U;
