@@ -9,8 +9,6 @@ step is written out here, so that every order of events can be had. Ruby's own s
 """
 import ctypes
 import os
-import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from ctypes import POINTER, Structure, Union, byref, c_char, c_char_p, c_int, c_
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from lib.renamed import run_as  # noqa: E402
 from lib.tracer import Tracer, free_port, need_root  # noqa: E402
 
 LIBRARY = "libgrpc.so.29"
@@ -533,12 +532,7 @@ def main():
         return 0
     if "--ruby" in sys.argv:
         return run()
-    # The same interpreter under another name.
-    with tempfile.TemporaryDirectory(prefix="spanwire-ruby-") as place:
-        ruby = shutil.copy(os.path.realpath(sys.executable), f"{place}/ruby")
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return os.waitstatus_to_exitcode(os.spawnve(
-            os.P_WAIT, ruby, ["ruby", __file__, "--ruby"], {**os.environ, "PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}"}) << 8)
+    return run_as("ruby", __file__)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ puma itself is among the scenarios of tests/e2e.
 import ctypes
 import os
 import select
-import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from lib.renamed import run_as  # noqa: E402
 from lib.tracer import Tracer, need_root  # noqa: E402
 from run import OK, close, judge, pair, receive, simple  # noqa: E402
 
@@ -326,12 +325,7 @@ def main():
     need_root(len(CASES) + 7)
     if Path(sys.executable).name == "ruby" or "--ruby" in sys.argv:
         return run()
-    # The same interpreter under another name.
-    with tempfile.TemporaryDirectory(prefix="spanwire-ruby-") as place:
-        ruby = shutil.copy(os.path.realpath(sys.executable), f"{place}/ruby")
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return os.waitstatus_to_exitcode(os.spawnve(
-            os.P_WAIT, ruby, ["ruby", __file__, "--ruby"], {**os.environ, "PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}"}) << 8)
+    return run_as("ruby", __file__)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ import os
 import queue
 import re
 import select
-import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -23,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from lib.renamed import run_as  # noqa: E402
 from lib.tracer import Tracer, need_root  # noqa: E402
 from run import OK, close, judge, pair, receive, simple  # noqa: E402
 
@@ -313,12 +312,7 @@ def main():
     need_root(len(CASES))
     if "--java" in sys.argv:
         return run()
-    # The same interpreter under another name.
-    with tempfile.TemporaryDirectory(prefix="spanwire-java-") as place:
-        java = shutil.copy(os.path.realpath(sys.executable), f"{place}/java")
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return os.waitstatus_to_exitcode(os.spawnve(
-            os.P_WAIT, java, ["java", __file__, "--java"], {**os.environ, "PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}"}) << 8)
+    return run_as("java", __file__)
 
 
 if __name__ == "__main__":
