@@ -122,9 +122,7 @@ static __always_inline void conn_connected(struct sock *sk, struct sk_ctx *c)
 	conn_addresses(sk, c);
 }
 
-/* The state of a connection on which the first bytes are seen. Apart, for its own room on the
- * stack.
- */
+/* The state of a connection whose first bytes are seen. Apart, for its own room on the stack. */
 static __noinline struct sk_ctx *conn_met(struct sock *sk, __u32 tgid, __u32 received, __u32 sent)
 {
 	struct listen_port l = {};

@@ -129,8 +129,7 @@ static __always_inline void stream_made(__u32 tgid, __u64 stream, __u64 transpor
 		object_forget(&of_arena);
 		return;
 	}
-	/* of its request no more is known yet: the block may be on its way, when its frame begins
-	 */
+	/* no more is known of its request: its frame begins, the block may be on its way */
 	o.served = 1;
 	o.work.cur.tag = req_tag(cookie, (__u32)number >> 1);
 	if (cookie)
